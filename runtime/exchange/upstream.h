@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ * One HTTP request to a server (the model, an autoscaler, any other), and its answer. The transport
+ * (libcurl) does not show here, so it can be replaced. Connections are pooled per server and kept
+ * alive without a cap of our own; a request is sent once more only when a reused connection broke
+ * before any byte of the answer came.
+ *
+ * The owner opens, sets, starts; then it is woken (drain) whenever something changed, and asks. The
+ * received body waits in a bounded buffer: beyond the high water mark the transfer pauses until the
+ * owner has consumed and called lw_upstream_consumed(). lw_upstream_close() at any time, from the
+ * drain or from task code (not from within uv or curl callbacks): the call is stopped in this turn,
+ * its connection dropped if the answer was not complete; the pointer is dead. Nothing here calls the
+ * owner back, except through the wake. */
+#pragma once
+
+#include "floor/buf.h"
+#include "loop/loop.h"
+#include "wire/body.h"
+#include "wire/headers.h"
+
+typedef struct lw_upstream lw_upstream;
+
+typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
+  uint64_t connect_ms;    /* until connected */
+  uint64_t first_byte_ms; /* from the start until the first byte of the answer's head */
+  uint64_t idle_ms;       /* between two pieces of the answer, while not paused by us */
+  uint64_t total_ms;
+} lw_upstream_timeouts;
+
+/* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and url. */
+lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake);
+/* Adds a field; returns LW_PROTOCOL (and adds nothing) when name or value are illegal. Hop-by-hop
+ * fields, Host, Content-Length and Expect are not the caller's to set: dropped silently, LW_OK. */
+lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value);
+/* The request body: `bytes` within `owner`, of which a reference is held until they were sent and
+ * can't be needed for another try. Content-Length is set from it. */
+void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes);
+void lw_upstream_set_timeouts(lw_upstream *u, const lw_upstream_timeouts *t);
+/* Begins. Errors (bad URL, refused connection...) come out of lw_upstream_head(). */
+void lw_upstream_start(lw_upstream *u);
+
+/* LW_AGAIN until the final (not 1xx) head is complete; LW_OK; or why it failed: LW_IO (can't connect,
+ * bad URL), LW_CLOSED (connection lost), LW_TIMEOUT, LW_PROTOCOL (not HTTP). */
+lw_code lw_upstream_head(const lw_upstream *u);
+int lw_upstream_status(const lw_upstream *u);
+const lw_headers *lw_upstream_headers(const lw_upstream *u); /* as received, all of them */
+/* Whether the answer announced its length (and it is not overridden by chunking). */
+bool lw_upstream_length(const lw_upstream *u, uint64_t *length);
+
+/* The received, decoded body bytes not yet consumed. Consume or move bytes out, then call
+ * lw_upstream_consumed(). */
+lw_buf *lw_upstream_buf(lw_upstream *u);
+void lw_upstream_consumed(lw_upstream *u);
+/* LW_AGAIN while more may come; LW_EOF when the answer is complete (the buf may still hold bytes);
+ * else why it broke off: LW_CLOSED (connection lost, or fewer bytes than announced), LW_TIMEOUT,
+ * LW_PROTOCOL. */
+lw_code lw_upstream_ending(const lw_upstream *u);
+/* One sentence that names the server, for operators: "model http://127.0.0.1:5001 refused the
+ * connection". `role` was given at open time as the word before the URL; "" when nothing is wrong. */
+const char *lw_upstream_error(const lw_upstream *u);
+void lw_upstream_set_role(lw_upstream *u, const char *role); /* static text; default "server" */
+/* Monotonic ns when the first byte of the answer's head came; 0: not yet. */
+uint64_t lw_upstream_first_byte_ns(const lw_upstream *u);
+
+void lw_upstream_close(lw_upstream *u);
+
+unsigned lw_upstream_open_count(void);
+/* At exit, after every call was closed: drops idle connections and the transport. */
+void lw_upstream_shutdown(void);
