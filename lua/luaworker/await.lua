@@ -1,0 +1,132 @@
+-- SPDX-License-Identifier: MIT
+-- Waiting: the only place that yields. A function of C that would wait answers LW_AGAIN; its caller
+-- here yields and makes the same call again. A cancelled wait unwinds the task by an error value of
+-- its own, `await.CANCELLED`, so that sequential code simply ends.
+--
+--   local code = C.lw_api_task_sleep(seconds)
+--   while code == AGAIN do
+--     await.wait()
+--     code = C.lw_api_task_sleep(seconds)
+--   end
+--   await.check_cancel(code)
+local base = require "luaworker.base"
+
+local C, AGAIN, CANCELLED, TIMEOUT = base.C, base.AGAIN, base.CANCELLED, base.TIMEOUT
+local yield, running = coroutine.yield, coroutine.running
+local co_resume = coroutine.resume
+
+local function sentinel(text)
+  return setmetatable({}, { __tostring = function() return text end, __metatable = false })
+end
+
+local await = {
+  CANCELLED = sentinel "the request was cancelled",
+  EXIT = sentinel "the program exits",
+}
+
+-- What a coroutine of the author's own passes up when something inside it must wait.
+local WAIT = sentinel "waiting"
+
+-- The task that runs now, a table of task.lua; nil while a script is being loaded. Whoever resumes
+-- after a wait finds its own task here again.
+local current
+
+--- The running task; raises when there is none.
+function await.task()
+  if not current then error("this waits, so it can't be called while the script is loaded", 3) end
+  return current
+end
+
+--- The running task, or nil.
+function await.current()
+  return current
+end
+
+--- For task.lua: a task begins (a table with its coroutine in .thread) or has ended (nil).
+function await.set_current(task)
+  current = task
+end
+
+--- Waits until something that the running task waits for has changed.
+function await.wait()
+  local me = current
+  if not me then error("this waits, so it can't be called while the script is loaded", 3) end
+  if running() == me.thread then
+    yield()
+  else
+    yield(WAIT)
+  end
+  current = me
+end
+
+local function settle(co, ok, first, ...)
+  if ok and first == WAIT then
+    await.wait()
+    return settle(co, co_resume(co))
+  end
+  return ok, first, ...
+end
+
+--- coroutine.resume for authors: what waits inside their coroutine makes the whole task wait.
+function await.resume(co, ...)
+  return settle(co, co_resume(co, ...))
+end
+
+local function unwrap(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- coroutine.wrap for authors.
+function await.wrap(f)
+  local co = coroutine.create(f)
+  return function(...)
+    return unwrap(settle(co, co_resume(co, ...)))
+  end
+end
+
+--- Ends the task, silently, when the code says that it was cancelled.
+function await.check_cancel(code)
+  if code == CANCELLED then error(await.CANCELLED, 0) end
+end
+
+function await.sleep(seconds)
+  if type(seconds) ~= "number" or not (seconds >= 0) then
+    error("sleep: expected seconds, got " .. base.show(seconds), 2)
+  end
+  await.task()
+  local code = C.lw_api_task_sleep(seconds)
+  while code == AGAIN do
+    await.wait()
+    code = C.lw_api_task_sleep(seconds)
+  end
+  await.check_cancel(code)
+end
+
+--- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally, so
+--- that it can tidy up.
+function await.cancelled()
+  await.task()
+  while C.lw_api_task_wait_cancel() == AGAIN do
+    await.wait()
+  end
+end
+
+--- Waits until another task notifies `key`, a whole number. False when `seconds` passed first.
+function await.notified(key, seconds)
+  await.task()
+  local limit = seconds or -1
+  local code = C.lw_api_task_wait_notify(key, limit)
+  while code == AGAIN do
+    await.wait()
+    code = C.lw_api_task_wait_notify(key, limit)
+  end
+  await.check_cancel(code)
+  return code ~= TIMEOUT
+end
+
+function await.notify(key)
+  C.lw_api_task_notify(key)
+end
+
+return await
