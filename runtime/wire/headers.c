@@ -19,12 +19,17 @@ struct lw_headers_block {
 
 void lw_headers_init(lw_headers *h) { *h = (lw_headers){0}; }
 
-void lw_headers_fini(lw_headers *h) {
+void lw_headers_clear(lw_headers *h) {
   while (h->arena) {
     struct lw_headers_block *block = h->arena;
     h->arena = block->older;
     free(block);
   }
+  h->count = 0;
+}
+
+void lw_headers_fini(lw_headers *h) {
+  lw_headers_clear(h);
   free(h->items);
   lw_headers_init(h);
 }
@@ -130,7 +135,8 @@ static bool is_connection_field(lw_span name) {
 }
 
 bool lw_header_is_hop_by_hop(const lw_headers *all, lw_span name) {
-  return is_connection_field(name) || lw_headers_has_token(all, LW_SPAN("Connection"), name);
+  if (is_connection_field(name)) return true;
+  return all && lw_headers_has_token(all, LW_SPAN("Connection"), name);
 }
 
 bool lw_header_parse_length(lw_span value, uint64_t *length) {

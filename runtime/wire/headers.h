@@ -18,6 +18,7 @@ typedef struct lw_headers {
 
 void lw_headers_init(lw_headers *h);
 void lw_headers_fini(lw_headers *h);
+void lw_headers_clear(lw_headers *h); /* empties it; keeps the array for the next use */
 void lw_headers_add_borrowed(lw_headers *h, lw_span name, lw_span value);
 void lw_headers_add(lw_headers *h, lw_span name, lw_span value);
 /* First field of that name (any case); false when there is none, *value is then {0,0}. */
@@ -34,7 +35,7 @@ bool lw_header_name_ok(lw_span name);
 bool lw_header_value_ok(lw_span value);
 /* Fields that concern one connection only (RFC 9110 §7.6.1): Connection and what it lists,
  * Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer,
- * Transfer-Encoding, Upgrade. `all` is the list the field stands in. */
+ * Transfer-Encoding, Upgrade. `all` is the list the field stands in; NULL: judged by name alone. */
 bool lw_header_is_hop_by_hop(const lw_headers *all, lw_span name);
 /* A decimal Content-Length: digits only, <= INT64_MAX (RFC 9110 §8.6). */
 bool lw_header_parse_length(lw_span value, uint64_t *length);

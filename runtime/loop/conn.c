@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT
+ * Accepted TCP connections and their listeners, over uv_tcp_t. Called by exchange/server, which owns
+ * each conn. Reads go through one buffer shared by all connections; only what is waiting to be
+ * written is held per connection. Each conn owns its handle and its out buffer. */
+#include "loop/conn.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum {
+  READ_SIZE = 65536,
+  OUT_LOW = 16 * 1024,
+  OUT_HIGH = 64 * 1024,
+  WRITE_SPANS = 64,
+  LINGER_MS = 2000,
+  LINGER_BYTES = 1 << 20, /* read and dropped at most while lingering */
+  BACKLOG = 1024,
+};
+
+struct lw_conn {
+  uv_tcp_t tcp;
+  uv_write_t write;
+  uv_shutdown_t shutdown;
+  uv_poll_t *hangup; /* while paused: tells that the peer left behind unread bytes */
+  const lw_conn_events *events;
+  void *owner;
+  lw_buf out;
+  size_t writing; /* bytes of `out` handed to uv_write and not confirmed */
+  lw_wake flush, closed;
+  lw_grave grave;
+  lw_timer read_timer, write_timer;
+  uint64_t write_timeout_ms;
+  size_t lingered;
+  bool started, reading, gone, was_high, closing, lingering, shut;
+  char remote[56];
+};
+
+struct lw_listener {
+  uv_tcp_t tcp;
+  void (*on_accept)(void *owner, lw_conn *c);
+  void *owner;
+  int port;
+};
+
+static char read_buffer[READ_SIZE];
+static unsigned open_conns;
+
+static void flush_now(lw_conn *c);
+
+/* -- the end of a connection -- */
+
+static void bury_conn(lw_grave *g) { free(LW_CONTAINER_OF(g, lw_conn, grave)); }
+
+static void run_closed(lw_wake *w) {
+  lw_conn *c = LW_CONTAINER_OF(w, lw_conn, closed);
+  open_conns--;
+  if (c->started) c->events->on_closed(c->owner);
+  lw_loop_bury(&c->grave, bury_conn);
+}
+
+static void on_tcp_closed(uv_handle_t *handle) {
+  lw_conn *c = handle->data;
+  lw_buf_fini(&c->out);
+  lw_loop_wake(&c->closed);
+}
+
+static void on_hangup_closed(uv_handle_t *handle) { free(handle); }
+
+static void drop_hangup(lw_conn *c) {
+  if (!c->hangup) return;
+  uv_os_fd_t fd;
+  int rc = uv_fileno((uv_handle_t *)c->hangup, &fd);
+  uv_poll_stop(c->hangup);
+  uv_close((uv_handle_t *)c->hangup, on_hangup_closed);
+  if (rc == 0) close(fd);
+  c->hangup = NULL;
+}
+
+static void close_now(lw_conn *c, bool reset) {
+  if (c->closing) return;
+  c->closing = true;
+  lw_wake_cancel(&c->flush);
+  lw_timer_fini(&c->read_timer);
+  lw_timer_fini(&c->write_timer);
+  drop_hangup(c);
+  if (!reset || uv_tcp_close_reset(&c->tcp, on_tcp_closed) != 0) {
+    uv_close((uv_handle_t *)&c->tcp, on_tcp_closed);
+  }
+}
+
+static void tell_gone(lw_conn *c, bool broken) {
+  if (c->lingering && (broken || c->shut || c->out.size == 0)) {
+    close_now(c, false);
+    return;
+  }
+  if (c->gone || c->closing) return;
+  c->gone = true;
+  if (c->lingering) return;
+  c->events->on_gone(c->owner, broken);
+}
+
+static void on_shutdown(uv_shutdown_t *req, int status) {
+  lw_conn *c = req->handle->data;
+  if (c->closing) return;
+  if (status < 0 || c->gone) close_now(c, false);
+}
+
+static void shut_when_flushed(lw_conn *c) {
+  if (!c->lingering || c->shut || c->out.size || c->closing) return;
+  c->shut = true;
+  if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0) close_now(c, false);
+}
+
+void lw_conn_close(lw_conn *c, lw_close_how how) {
+  if (c->closing) return;
+  if (how != LW_CLOSE_LINGER || !c->started) {
+    close_now(c, how == LW_CLOSE_RESET);
+    return;
+  }
+  if (c->lingering) return;
+  c->lingering = true;
+  lw_conn_pause(c, false);
+  lw_conn_read_deadline(c, LINGER_MS);
+  flush_now(c);
+  shut_when_flushed(c);
+}
+
+/* -- writing -- */
+
+static void on_written(uv_write_t *req, int status) {
+  lw_conn *c = req->handle->data;
+  if (c->closing) return;
+  size_t n = c->writing;
+  c->writing = 0;
+  if (status < 0) {
+    tell_gone(c, true);
+    return;
+  }
+  lw_buf_consume(&c->out, n);
+  lw_conn_flush(c);
+}
+
+static size_t gather(lw_conn *c, uv_buf_t *bufs) {
+  lw_span spans[WRITE_SPANS];
+  size_t n = lw_buf_peek_many(&c->out, spans, WRITE_SPANS);
+  for (size_t i = 0; i < n; i++) bufs[i] = uv_buf_init((char *)spans[i].p, (unsigned)spans[i].n);
+  return n;
+}
+
+/* What the kernel does not take at once is left to uv_write, one at a time. */
+static bool write_some(lw_conn *c) {
+  uv_buf_t bufs[WRITE_SPANS];
+  while (c->out.size && !c->writing) {
+    size_t n = gather(c, bufs), total = 0;
+    for (size_t i = 0; i < n; i++) total += bufs[i].len;
+    int taken = uv_try_write((uv_stream_t *)&c->tcp, bufs, (unsigned)n);
+    if (taken == UV_EAGAIN) taken = 0;
+    if (taken < 0) return false;
+    lw_buf_consume(&c->out, (size_t)taken);
+    if ((size_t)taken == total) continue;
+    n = gather(c, bufs);
+    c->writing = 0;
+    for (size_t i = 0; i < n; i++) c->writing += bufs[i].len;
+    if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, (unsigned)n, on_written) != 0) return false;
+  }
+  return true;
+}
+
+static void flush_now(lw_conn *c) {
+  if (c->closing || c->writing || (c->gone && !c->lingering)) return;
+  size_t before = c->out.size;
+  if (!write_some(c)) {
+    tell_gone(c, true);
+    return;
+  }
+  if (c->out.size == 0) {
+    lw_timer_stop(&c->write_timer);
+  } else if (c->write_timeout_ms && (c->out.size < before || !lw_timer_active(&c->write_timer))) {
+    lw_timer_start(&c->write_timer, c->write_timeout_ms);
+  }
+  shut_when_flushed(c);
+  if (c->closing || c->lingering) return;
+  if (c->out.size == 0 || (c->was_high && lw_buf_is_low(&c->out))) {
+    c->was_high = false;
+    c->events->on_writable(c->owner);
+  } else if (lw_buf_is_high(&c->out)) {
+    c->was_high = true;
+  }
+}
+
+static void run_flush(lw_wake *w) { flush_now(LW_CONTAINER_OF(w, lw_conn, flush)); }
+void lw_conn_flush(lw_conn *c) {
+  if (!c->closing) lw_loop_wake_late(&c->flush);
+}
+lw_buf *lw_conn_out(lw_conn *c) { return &c->out; }
+size_t lw_conn_pending(const lw_conn *c) { return c->out.size; }
+
+static void on_write_deadline(lw_timer *t) {
+  lw_conn *c = LW_CONTAINER_OF(t, lw_conn, write_timer);
+  if (c->lingering) {
+    close_now(c, true);
+  } else {
+    tell_gone(c, true);
+  }
+}
+
+/* -- reading -- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+  (void)handle;
+  (void)suggested;
+  *buf = uv_buf_init(read_buffer, READ_SIZE);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
+  lw_conn *c = stream->data;
+  if (nread == 0 || c->closing) return;
+  if (nread < 0) {
+    uv_read_stop(stream);
+    c->reading = false;
+    tell_gone(c, nread != UV_EOF);
+    return;
+  }
+  if (c->lingering) {
+    c->lingered += (size_t)nread;
+    if (c->lingered > LINGER_BYTES) close_now(c, false);
+    return;
+  }
+  c->events->on_data(c->owner, buf->base, (size_t)nread);
+}
+
+static void on_hangup(uv_poll_t *handle, int status, int events) {
+  lw_conn *c = handle->data;
+  if (status >= 0 && !(events & UV_DISCONNECT)) return;
+  drop_hangup(c);
+  tell_gone(c, status < 0);
+}
+
+/* A duplicate descriptor, since uv polls each one only once. */
+static void watch_hangup(lw_conn *c) {
+  uv_os_fd_t fd;
+  if (c->hangup || uv_fileno((uv_handle_t *)&c->tcp, &fd) != 0) return;
+  int copy = dup(fd);
+  if (copy < 0) return;
+  c->hangup = lw_calloc(1, sizeof *c->hangup);
+  if (uv_poll_init(lw_loop_uv(), c->hangup, copy) != 0) {
+    free(c->hangup);
+    close(copy);
+    c->hangup = NULL;
+    return;
+  }
+  c->hangup->data = c;
+  uv_poll_start(c->hangup, UV_DISCONNECT, on_hangup);
+}
+
+void lw_conn_pause(lw_conn *c, bool paused) {
+  if (c->closing || c->reading == !paused) return;
+  if (paused) {
+    uv_read_stop((uv_stream_t *)&c->tcp);
+    watch_hangup(c);
+  } else {
+    drop_hangup(c);
+    if (uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read) != 0) return;
+  }
+  c->reading = !paused;
+}
+
+static void on_read_deadline(lw_timer *t) {
+  lw_conn *c = LW_CONTAINER_OF(t, lw_conn, read_timer);
+  if (c->lingering) {
+    close_now(c, false);
+  } else {
+    c->events->on_read_deadline(c->owner);
+  }
+}
+
+void lw_conn_read_deadline(lw_conn *c, uint64_t ms) {
+  if (c->closing) return;
+  if (ms) {
+    lw_timer_start(&c->read_timer, ms);
+  } else {
+    lw_timer_stop(&c->read_timer);
+  }
+}
+
+void lw_conn_write_timeout(lw_conn *c, uint64_t ms) { c->write_timeout_ms = ms; }
+
+/* -- the beginning -- */
+
+static void note_remote(lw_conn *c) {
+  struct sockaddr_storage ss;
+  int n = sizeof ss;
+  char host[46] = "?";
+  int port = 0;
+  if (uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&ss, &n) == 0) {
+    if (ss.ss_family == AF_INET) {
+      struct sockaddr_in *in = (struct sockaddr_in *)&ss;
+      uv_ip4_name(in, host, sizeof host);
+      port = ntohs(in->sin_port);
+    } else if (ss.ss_family == AF_INET6) {
+      struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&ss;
+      uv_ip6_name(in6, host, sizeof host);
+      port = ntohs(in6->sin6_port);
+    }
+  }
+  snprintf(c->remote, sizeof c->remote, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+}
+
+static lw_conn *conn_new(void) {
+  lw_conn *c = lw_calloc(1, sizeof *c);
+  uv_tcp_init(lw_loop_uv(), &c->tcp);
+  c->tcp.data = c;
+  lw_buf_init(&c->out, OUT_LOW, OUT_HIGH, 0);
+  lw_wake_init(&c->flush, run_flush);
+  lw_wake_init(&c->closed, run_closed);
+  lw_timer_init(&c->read_timer, on_read_deadline);
+  lw_timer_init(&c->write_timer, on_write_deadline);
+  open_conns++;
+  return c;
+}
+
+void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner) {
+  c->events = events;
+  c->owner = owner;
+  c->started = true;
+  uv_tcp_nodelay(&c->tcp, 1);
+  note_remote(c);
+  lw_conn_pause(c, false);
+}
+
+const char *lw_conn_remote(const lw_conn *c) { return c->remote; }
+unsigned lw_conn_count(void) { return open_conns; }
+
+/* -- listening -- */
+
+static void on_connection(uv_stream_t *server, int status) {
+  lw_listener *l = server->data;
+  if (status < 0) return;
+  lw_conn *c = conn_new();
+  if (uv_accept(server, (uv_stream_t *)&c->tcp) != 0) {
+    close_now(c, false);
+    return;
+  }
+  l->on_accept(l->owner, c);
+}
+
+static void on_listener_closed(uv_handle_t *handle) { free(handle->data); }
+
+static int resolve(const char *host, int port, struct sockaddr_storage *out) {
+  if (uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0) return 0;
+  if (uv_ip6_addr(host, port, (struct sockaddr_in6 *)out) == 0) return 0;
+  if (strcmp(host, "localhost") == 0) return uv_ip4_addr("127.0.0.1", port, (struct sockaddr_in *)out);
+  return UV_EINVAL;
+}
+
+static int bound_port(uv_tcp_t *tcp) {
+  struct sockaddr_storage ss;
+  int n = sizeof ss;
+  if (uv_tcp_getsockname(tcp, (struct sockaddr *)&ss, &n) != 0) return 0;
+  if (ss.ss_family == AF_INET6) return ntohs(((struct sockaddr_in6 *)&ss)->sin6_port);
+  return ntohs(((struct sockaddr_in *)&ss)->sin_port);
+}
+
+lw_listener *lw_listener_open(const char *host, int port, void (*on_accept)(void *owner, lw_conn *c),
+                              void *owner, const char **why) {
+  static char text[160];
+  struct sockaddr_storage address;
+  lw_listener *l = lw_calloc(1, sizeof *l);
+  l->on_accept = on_accept;
+  l->owner = owner;
+  uv_tcp_init(lw_loop_uv(), &l->tcp);
+  l->tcp.data = l;
+  int rc = resolve(host, port, &address);
+  if (rc == 0) rc = uv_tcp_bind(&l->tcp, (struct sockaddr *)&address, 0);
+  if (rc == 0) rc = uv_listen((uv_stream_t *)&l->tcp, BACKLOG, on_connection);
+  if (rc != 0) {
+    snprintf(text, sizeof text, "can't listen on %s port %d: %s", host, port,
+             rc == UV_EINVAL ? "not an address of this machine" : uv_strerror(rc));
+    *why = text;
+    lw_listener_close(l);
+    return NULL;
+  }
+  l->port = bound_port(&l->tcp);
+  return l;
+}
+
+int lw_listener_port(const lw_listener *l) { return l->port; }
+void lw_listener_close(lw_listener *l) { uv_close((uv_handle_t *)&l->tcp, on_listener_closed); }
