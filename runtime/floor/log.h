@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The log: one line per event. Readable text on a terminal, one JSON object a line otherwise.
  * All values are escaped (control characters, invalid UTF-8) and cut, so nothing from outside can
- * forge a line. A line is one write(2) to stderr; never blocks for long, never allocates unbounded. */
+ * forge a line. Times are UTC. A line is at most 32 KB and one write(2), without allocation; to
+ * anything but a plain file a longer line goes in pieces of 4,096 bytes, since poll(2) promises no
+ * more room. It waits 50 ms at most for a reader that does not read; then lines are dropped, and
+ * the next one that gets through says how many (log_lines_dropped). Only the loop thread logs. */
 #pragma once
 
 #include "floor/base.h"
@@ -33,14 +36,19 @@ static inline lw_field lw_field_text(const char *key, const char *value) {
 static inline lw_field lw_field_int(const char *key, int64_t value) {
   return (lw_field){key, LW_FIELD_INT, {0, 0}, value, 0};
 }
-/* Printed with up to 3 decimals, trailing zeros dropped (milliseconds, workloads). */
+/* Printed with up to 3 decimals, trailing zeros dropped (milliseconds, workloads); not finite:
+ * null. */
 static inline lw_field lw_field_number(const char *key, double value) {
   return (lw_field){key, LW_FIELD_NUMBER, {0, 0}, 0, value};
 }
 
+static inline lw_field lw_field_bool(const char *key, bool value) {
+  return (lw_field){key, LW_FIELD_BOOL, {0, 0}, value, 0};
+}
+
 /* message: our own words, literal. Fields in the order given.
  *   text: 2026-01-02 03:04:05.678 INFO  request route=/generate status=200 total_ms=12.5
- *         (values with spaces or quotes are quoted; levels coloured on a terminal)
+ *         (values that are not plain words are quoted; levels coloured on a terminal)
  *   json: {"time":"2026-01-02T03:04:05.678Z","level":"info","message":"request","route":...} */
 void lw_log_fields(lw_log_level level, const char *message, const lw_field *fields, size_t n);
 /* A formatted message without fields; the whole message is escaped and cut at 4,096 bytes
