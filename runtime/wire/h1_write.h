@@ -8,10 +8,10 @@
 #include "wire/headers.h"
 
 typedef enum lw_h1_framing {
-  LW_H1_LENGTH,     /* Content-Length: the body has exactly that many bytes */
-  LW_H1_CHUNKED,    /* Transfer-Encoding: chunked */
+  LW_H1_LENGTH,      /* Content-Length: the body has exactly that many bytes */
+  LW_H1_CHUNKED,     /* Transfer-Encoding: chunked; never to an HTTP/1.0 client */
   LW_H1_UNTIL_CLOSE, /* HTTP/1.0 client and unknown length: the connection's end ends the body */
-  LW_H1_NO_BODY,    /* 1xx, 204, 304: neither length nor body */
+  LW_H1_NO_BODY,     /* 1xx, 204, 304: neither length nor body */
 } lw_h1_framing;
 
 /* The reason phrase for a status, "Unknown" when there is none. */
@@ -20,7 +20,8 @@ const char *lw_h1_reason(int status);
 /* Writes the status line; `headers` (end-to-end ones only: hop-by-hop fields and Content-Length are
  * left out, a Date given is kept); then the framing field, Connection (`close` when !keep_alive,
  * `keep-alive` for an HTTP/1.0 client), Date when absent, and the empty line. `length` counts only
- * with LW_H1_LENGTH. Returns how many fields were dropped as illegal. */
+ * with LW_H1_LENGTH. LW_H1_UNTIL_CLOSE implies !keep_alive. A status outside 100..999 goes out as
+ * 500. Returns how many fields were dropped as illegal. */
 size_t lw_h1_write_head(lw_buf *out, int status, int client_minor, const lw_headers *headers,
                         lw_h1_framing framing, uint64_t length, bool keep_alive);
 void lw_h1_write_continue(lw_buf *out);
