@@ -10,8 +10,8 @@
 #include <string.h>
 
 /* The one set of result codes. Lengths never travel in them; error text belongs to the object.
- * Text between `cdef: begin` and `cdef: end`, here, in wire/json.h and in script/api.h, is also what
- * the Lua library declares to the FFI: plain C without preprocessor lines. */
+ * Text between `cdef: begin` and `cdef: end`, here, in wire/json.h and in script/api.h, is also
+ * what the Lua library declares to the FFI: plain C without preprocessor lines. */
 /* cdef: begin */
 typedef enum lw_code {
   LW_OK = 0,

@@ -9,8 +9,18 @@
 
 #include "floor/base.h"
 
-typedef enum lw_log_level { LW_LOG_DEBUG, LW_LOG_INFO, LW_LOG_WARN, LW_LOG_ERROR, LW_LOG_OFF } lw_log_level;
-typedef enum lw_log_format { LW_LOG_AUTO, LW_LOG_TEXT, LW_LOG_JSON } lw_log_format;
+typedef enum lw_log_level {
+  LW_LOG_DEBUG,
+  LW_LOG_INFO,
+  LW_LOG_WARN,
+  LW_LOG_ERROR,
+  LW_LOG_OFF
+} lw_log_level;
+typedef enum lw_log_format {
+  LW_LOG_AUTO,
+  LW_LOG_TEXT,
+  LW_LOG_JSON
+} lw_log_format;
 
 /* AUTO: text when fd is a terminal. Call once at start, again to change. fd is borrowed. */
 void lw_log_setup(int fd, lw_log_level level, lw_log_format format);
@@ -19,7 +29,12 @@ bool lw_log_parse_level(const char *name, lw_log_level *level);
 bool lw_log_enabled(lw_log_level level);
 
 /* One typed field of a line. Text values longer than 2,048 bytes are cut and marked with "…". */
-typedef enum lw_field_kind { LW_FIELD_TEXT, LW_FIELD_INT, LW_FIELD_NUMBER, LW_FIELD_BOOL } lw_field_kind;
+typedef enum lw_field_kind {
+  LW_FIELD_TEXT,
+  LW_FIELD_INT,
+  LW_FIELD_NUMBER,
+  LW_FIELD_BOOL
+} lw_field_kind;
 typedef struct lw_field {
   const char *key;
   lw_field_kind kind;

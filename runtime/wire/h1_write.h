@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * HTTP/1.1 responses to bytes (RFC 9112 §4-7): status line, fields, framing. Pure: writes into an
- * lw_buf. What is written has been checked: a name or value that is not legal is dropped and counted
- * in the return value. */
+ * lw_buf. What is written has been checked: a name or value that is not legal is dropped and
+ * counted in the return value. */
 #pragma once
 
 #include "floor/buf.h"
