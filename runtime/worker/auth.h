@@ -12,15 +12,15 @@ typedef struct lw_auth lw_auth;
 lw_auth *lw_auth_new(void);
 void lw_auth_free(lw_auth *a);
 
-/* Takes a PEM public key (SubjectPublicKeyInfo or PKCS#1; RSA of 2048 to 8192 bits; quoted JSON text
- * is not accepted). LW_OK, or LW_PROTOCOL with *why (static text) and the old key kept. A key other
+/* Takes a PEM public key (SubjectPublicKeyInfo or PKCS#1, one block with nothing but white space
+ * around it; plain RSA of 2048 to 8192 bits; quoted JSON text is not accepted). LW_OK, or LW_PROTOCOL with *why (static text) and the old key kept. A key other
  * than the present one empties the cache. */
 lw_code lw_auth_set_key(lw_auth *a, lw_span pem, const char **why) LW_MUST_CHECK;
 bool lw_auth_has_key(const lw_auth *a);
 
 /* Whether `signature` (base64 text, strict: right alphabet, padding, canonical last digit) is the
- * key's signature of `message`. LW_OK; LW_BUSY when there is no key; LW_PROTOCOL when it is not,
- * *why says why (static text). */
+ * key's signature of `message`. LW_OK; LW_BUSY when there is no key; LW_PROTOCOL when it is not or
+ * when the message is longer than 8,192 bytes; *why says why (static text; NULL with LW_OK). */
 lw_code lw_auth_verify(lw_auth *a, lw_span message, lw_span signature, const char **why) LW_MUST_CHECK;
 
 /* Checks scheme `url`: the canonical {"url": url} text signed. Looks in the cache first, without
