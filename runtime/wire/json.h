@@ -19,8 +19,8 @@ typedef enum lw_json_kind {
   LW_JSON_NULL, LW_JSON_FALSE, LW_JSON_TRUE,
   LW_JSON_INT,    /* fits int64: .integer */
   LW_JSON_UINT,   /* above INT64_MAX, fits uint64: .integer holds the bits */
-  LW_JSON_NUMBER, /* a fraction or exponent: .number */
-  LW_JSON_BIG,    /* out of range for the above: .number is the nearest double (may be inf) */
+  LW_JSON_NUMBER, /* a fraction or exponent, or -0: .number */
+  LW_JSON_BIG,    /* out of range for the above: .number is the nearest double (0 or inf if need be) */
   LW_JSON_STRING, /* .string: the unescaped UTF-8 */
   LW_JSON_ARRAY, LW_JSON_OBJECT,
 } lw_json_kind;
@@ -37,8 +37,9 @@ typedef struct lw_json_node {
     uint64_t count; /* array: elements; object: members */
   };
   uint32_t string_length;
-  uint32_t escaped; /* STRING: 1 when the text holds a backslash; NUMBER/BIG/INT: 1 when the canonical
-                       print (%.17g shortest, see lw_json_number_text) would differ from the text */
+  uint32_t escaped; /* STRING: 1 when the text holds a backslash, 2 when moreover lw_json_escape would
+                       write another text ("\/", "\u00e9"). Numbers: 1 when the canonical print
+                       (decimal digits for INT and UINT, else lw_json_number_text) differs. */
 } lw_json_node;
 /* cdef: end */
 
@@ -54,6 +55,9 @@ typedef struct lw_json {
 
 void lw_json_init(lw_json *j);
 void lw_json_fini(lw_json *j); /* frees nodes and the unescaped strings */
+/* Forgets the document and gives back memory beyond what a small one needs; what is kept serves the
+ * next parse. For owners that recycle the object. */
+void lw_json_trim(lw_json *j);
 
 /* Parses `n` bytes (n < 2^32 - 64) of `text`, which must stay alive and unchanged while nodes are
  * used and be readable for LW_JSON_PADDING bytes past the end. Depth at most 512. LW_OK, or
@@ -72,13 +76,18 @@ static inline lw_span lw_json_string(const lw_json *j, uint32_t node) {
   return (lw_span){j->nodes[node].string, j->nodes[node].string_length};
 }
 
+/* How many bytes from the front of s are well-formed UTF-8 (RFC 3629); s.n when all are. */
+size_t lw_json_utf8_prefix(lw_span s);
+
 /* How many bytes lw_json_escape() will write for s, quotes included. Equal to s.n + 2 when nothing
- * needs escaping. Invalid UTF-8 is counted and written as U+FFFD. */
+ * needs escaping. Each ill-formed UTF-8 sequence is counted and written as one U+FFFD. Never
+ * more than 6 s.n + 2. */
 size_t lw_json_escaped_size(lw_span s);
 /* Writes s as a JSON string, quotes included; out has lw_json_escaped_size(s) bytes. Escapes only
  * what RFC 8259 §7 demands (quote, backslash, controls: short forms, else \u00xx). Returns bytes
  * written. */
 size_t lw_json_escape(char *out, lw_span s);
-/* Shortest text that reads back as the same double, in JSON's grammar: 0.1, 1e+16, 300 (integral
- * values below 1e15 have no fraction). NaN and infinities → 0 bytes. out has 32 bytes. */
+/* Shortest text that reads back as the same double, in JSON's grammar: 0.1, 300, 1e+16, 1e-05 (an
+ * exponent from 1e16 up and below 1e-4; integral values have no fraction; -0 keeps its sign). NaN and
+ * infinities → 0 bytes. out has 32 bytes. */
 size_t lw_json_number_text(char *out, double v);
