@@ -21,7 +21,8 @@
 #define MESSAGE_MOST 4096
 #define TRACEBACK_MOST 16384
 #define KEY_MOST 128
-#define FIELD_LEAST 1200 /* a key of KEY_MOST bytes, all of them escaped, and the longest number \
+#define FIELD_LEAST                                                                              \
+  1200                   /* a key of KEY_MOST bytes, all of them escaped, and the longest number \
                           */
 #define PIECE_BYTES 4096 /* PIPE_BUF, and what poll(2) promises to have room for */
 #define PATIENCE_MS 50
@@ -207,10 +208,13 @@ static lw_span print_number(double x, char *room, size_t size) {
     n = snprintf(room, size, "%.0f", x);
     return (lw_span){room, (size_t)n};
   }
-  uint64_t thousandths = (uint64_t)(magnitude * 1000 + 0.5);
-  const char *sign = x < 0 && thousandths > 0 ? "-" : "";
-  n = snprintf(room, size, "%s%" PRIu64 ".%03u", sign, thousandths / 1000,
-               (unsigned)(thousandths % 1000));
+  /* The whole part apart: all of it times 1000 would lose the last digits of large values. */
+  uint64_t whole = (uint64_t)magnitude;
+  unsigned thousandths = (unsigned)((magnitude - (double)whole) * 1000 + 0.5);
+  whole += thousandths / 1000;
+  thousandths %= 1000;
+  const char *sign = x < 0 && whole + thousandths > 0 ? "-" : "";
+  n = snprintf(room, size, "%s%" PRIu64 ".%03u", sign, whole, thousandths);
   while (room[n - 1] == '0') n--;
   if (room[n - 1] == '.') n--;
   return (lw_span){room, (size_t)n};
