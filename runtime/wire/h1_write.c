@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <time.h>
 
-#define SMALL_CHUNK 512 /* up to here a chunk is put together on the stack: one append, not three \
-                         */
+#define SMALL_CHUNK                                                             \
+  512 /* up to here a chunk is put together on the stack: one append, not three \
+       */
 
 /* Gathers small pieces on the stack, so that a usual head is one append to the buf. */
 typedef struct pen {
@@ -56,68 +57,69 @@ static void put_chunk_size(pen *w, size_t value) {
   put(w, (lw_span){digits + at, sizeof digits - at});
 }
 
+static const struct {
+  int status;
+  const char *reason;
+} phrases[] = {
+    {200, "OK"},
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {102, "Processing"},
+    {103, "Early Hints"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {203, "Non-Authoritative Information"},
+    {204, "No Content"},
+    {205, "Reset Content"},
+    {206, "Partial Content"},
+    {207, "Multi-Status"},
+    {300, "Multiple Choices"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {402, "Payment Required"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {407, "Proxy Authentication Required"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {412, "Precondition Failed"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {417, "Expectation Failed"},
+    {421, "Misdirected Request"},
+    {422, "Unprocessable Content"},
+    {423, "Locked"},
+    {424, "Failed Dependency"},
+    {425, "Too Early"},
+    {426, "Upgrade Required"},
+    {428, "Precondition Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {451, "Unavailable For Legal Reasons"},
+    {499, "Client Closed Request"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {507, "Insufficient Storage"},
+    {511, "Network Authentication Required"},
+};
+
 const char *lw_h1_reason(int status) {
-  static const struct {
-    int status;
-    const char *reason;
-  } phrases[] = {
-      {200, "OK"},
-      {100, "Continue"},
-      {101, "Switching Protocols"},
-      {102, "Processing"},
-      {103, "Early Hints"},
-      {201, "Created"},
-      {202, "Accepted"},
-      {203, "Non-Authoritative Information"},
-      {204, "No Content"},
-      {205, "Reset Content"},
-      {206, "Partial Content"},
-      {207, "Multi-Status"},
-      {300, "Multiple Choices"},
-      {301, "Moved Permanently"},
-      {302, "Found"},
-      {303, "See Other"},
-      {304, "Not Modified"},
-      {307, "Temporary Redirect"},
-      {308, "Permanent Redirect"},
-      {400, "Bad Request"},
-      {401, "Unauthorized"},
-      {402, "Payment Required"},
-      {403, "Forbidden"},
-      {404, "Not Found"},
-      {405, "Method Not Allowed"},
-      {406, "Not Acceptable"},
-      {407, "Proxy Authentication Required"},
-      {408, "Request Timeout"},
-      {409, "Conflict"},
-      {410, "Gone"},
-      {411, "Length Required"},
-      {412, "Precondition Failed"},
-      {413, "Content Too Large"},
-      {414, "URI Too Long"},
-      {415, "Unsupported Media Type"},
-      {416, "Range Not Satisfiable"},
-      {417, "Expectation Failed"},
-      {421, "Misdirected Request"},
-      {422, "Unprocessable Content"},
-      {423, "Locked"},
-      {424, "Failed Dependency"},
-      {425, "Too Early"},
-      {426, "Upgrade Required"},
-      {428, "Precondition Required"},
-      {429, "Too Many Requests"},
-      {431, "Request Header Fields Too Large"},
-      {451, "Unavailable For Legal Reasons"},
-      {499, "Client Closed Request"},
-      {500, "Internal Server Error"},
-      {501, "Not Implemented"},
-      {502, "Bad Gateway"},
-      {503, "Service Unavailable"},
-      {504, "Gateway Timeout"},
-      {505, "HTTP Version Not Supported"},
-      {507, "Insufficient Storage"},
-      {511, "Network Authentication Required"},
-  };
   for (size_t i = 0; i < LW_ARRAY_SIZE(phrases); i++) {
     if (phrases[i].status == status) return phrases[i].reason;
   }
