@@ -14,9 +14,10 @@
 #include <memory>
 #include <type_traits>
 
-#define _Noreturn [[noreturn]]
+#define _Noreturn [[noreturn]] /* C's spelling, in the headers below */
+#define _Static_assert static_assert
 extern "C" {
-#include "wire/json.h"
+#include "wire/json_unescape.h"
 }
 
 static_assert(sizeof(lw_json_node) <= 32, "two nodes share a cache line");
@@ -75,112 +76,6 @@ inline const char *token_end(const walk *w, const char *start) {
 
 /* -- strings -- */
 
-int hex_value(char c) {
-  if (is_digit(c)) return c - '0';
-  c = static_cast<char>(c | 0x20);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The four hex digits at p, or -1. */
-int32_t hex4(const char *p, const char *end) {
-  int32_t value = 0;
-  if (end - p < 4) return -1;
-  for (int i = 0; i < 4; i++) {
-    int digit = hex_value(p[i]);
-    if (digit < 0) return -1;
-    value = value * 16 + digit;
-  }
-  return value;
-}
-
-char *put_utf8(char *out, uint32_t c) {
-  if (c < 0x80) {
-    *out++ = static_cast<char>(c);
-    return out;
-  }
-  if (c < 0x800) {
-    *out++ = static_cast<char>(0xc0 | c >> 6);
-  } else {
-    if (c < 0x10000) {
-      *out++ = static_cast<char>(0xe0 | c >> 12);
-    } else {
-      *out++ = static_cast<char>(0xf0 | c >> 18);
-      *out++ = static_cast<char>(0x80 | (c >> 12 & 0x3f));
-    }
-    *out++ = static_cast<char>(0x80 | (c >> 6 & 0x3f));
-  }
-  *out++ = static_cast<char>(0x80 | (c & 0x3f));
-  return out;
-}
-
-/* True when lw_json_escape would write the character c as these six bytes. */
-bool is_canonical_u(const char *six, uint32_t c) {
-  bool has_short_form = c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t';
-  return c < 0x20 && !has_short_form && six[1] == 'u' && (six[5] < 'A' || six[5] > 'F');
-}
-
-/* The \u escape at *from (which points to the backslash), a surrogate pair taken as one. */
-bool unescape_u(const char **from, const char *end, char **out, bool *canonical) {
-  const char *p = *from;
-  int32_t unit = hex4(p + 2, end);
-  if (unit < 0) return false;
-  uint32_t c = static_cast<uint32_t>(unit);
-  if (!is_canonical_u(p, c)) *canonical = false;
-  p += 6;
-  if (c >= 0xd800 && c < 0xdc00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u') {
-    int32_t low = hex4(p + 2, end);
-    if (low >= 0xdc00 && low < 0xe000) {
-      c = 0x10000 + ((c - 0xd800) << 10) + (static_cast<uint32_t>(low) - 0xdc00);
-      p += 6;
-    }
-  }
-  if (c >= 0xd800 && c < 0xe000) c = 0xfffd;
-  *out = put_utf8(*out, c);
-  *from = p;
-  return true;
-}
-
-/* One escape; false when there is no such. */
-bool unescape_one(const char **from, const char *end, char **out, bool *canonical) {
-  const char *p = *from;
-  if (end - p < 2) return false;
-  char c;
-  switch (p[1]) {
-    case '"':
-      c = '"';
-      break;
-    case '\\':
-      c = '\\';
-      break;
-    case '/':
-      c = '/';
-      *canonical = false;
-      break;
-    case 'b':
-      c = '\b';
-      break;
-    case 'f':
-      c = '\f';
-      break;
-    case 'n':
-      c = '\n';
-      break;
-    case 'r':
-      c = '\r';
-      break;
-    case 't':
-      c = '\t';
-      break;
-    case 'u':
-      return unescape_u(from, end, out, canonical);
-    default:
-      return false;
-  }
-  *(*out)++ = c;
-  *from = p + 2;
-  return true;
-}
-
 /* The arena, made at the first string that needs it: no text unescapes to more bytes than it has,
  * so room for the rest of the document is enough and never moves. */
 char *arena_for(walk *w, size_t rest) {
@@ -189,52 +84,17 @@ char *arena_for(walk *w, size_t rest) {
   if (s->arena_capacity < rest) {
     free(s->arena);
     s->arena_capacity = LW_MAX(rest, size_t{1024});
-    s->arena = static_cast<char *>(lw_alloc(s->arena_capacity + 8)); /* copy_plain's last word */
+    s->arena = static_cast<char *>(lw_alloc(s->arena_capacity + LW_JSON_OVERRUN));
   }
   return s->arena;
-}
-
-constexpr uint64_t ones = UINT64_C(0x0101010101010101);
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are searched from their low byte");
-
-/* Non-zero when one of the word's bytes is a backslash; its lowest set bit is in the first such. */
-inline uint64_t find_backslash(uint64_t word) {
-  word ^= ones * '\\';
-  return (word - ones) & ~word & (ones * 0x80);
-}
-
-/* Copies up to the next backslash or the end. May write 7 bytes more than it means to. */
-inline const char *copy_plain(const char *p, const char *end, char **out) {
-  char *to = *out;
-  uint64_t word, found = 0;
-  while (p < end) {
-    memcpy(&word, p, 8); /* LW_JSON_PADDING lets it look past the end */
-    memcpy(to, &word, 8);
-    found = find_backslash(word);
-    if (found) break;
-    p += 8;
-    to += 8;
-  }
-  size_t step = found ? static_cast<size_t>(__builtin_ctzll(found)) / 8 : 0;
-  p += step;
-  to += step;
-  if (p > end) { /* the last word went too far */
-    to -= p - end;
-    p = end;
-  }
-  *out = to;
-  return p;
 }
 
 bool unescape(walk *w, lw_json_node *node, const char *p, const char *end) {
   char *start = arena_for(w, static_cast<size_t>(w->text + w->json->text_length - p));
   char *out = start;
   bool canonical = true;
-  while ((p = copy_plain(p, end, &out)) < end) {
-    if (!unescape_one(&p, end, &out, &canonical)) {
-      return fail(w, "no such escape", static_cast<size_t>(p - w->text));
-    }
-  }
+  const char *stop = lw_json_unescape(p, end, &out, &canonical);
+  if (stop != end) return fail(w, "no such escape", static_cast<size_t>(stop - w->text));
   node->string = start;
   node->string_length = static_cast<uint32_t>(out - start);
   node->escaped = canonical ? 1 : 2;
@@ -247,11 +107,11 @@ inline bool has_backslash(const char *p, size_t n) {
   for (; n >= 8; p += 8, n -= 8) {
     uint64_t word;
     memcpy(&word, p, 8);
-    if (find_backslash(word)) return true;
+    if (lw_json_find_backslash(word)) return true;
   }
   uint64_t tail;
   memcpy(&tail, p, 8);
-  return n > 0 && find_backslash(tail & ~UINT64_C(0) >> (64 - 8 * n)) != 0;
+  return n > 0 && lw_json_find_backslash(tail & ~UINT64_C(0) >> (64 - 8 * n)) != 0;
 }
 
 inline bool read_string(walk *w, lw_json_node *node, const char *start) {
