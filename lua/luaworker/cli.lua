@@ -1,0 +1,189 @@
+-- SPDX-License-Identifier: MIT
+-- The options of programs: `--name value`, `--name=value`, and single-dash names of any length, as
+-- in `-rps 0.5 -n 10`. Knows nothing of any one program; a mistake ends the program with status 2.
+local base = require "luaworker.base"
+local await = require "luaworker.await"
+
+local cli = {}
+
+local function field_name(name)
+  return (name:gsub("-", "_"))
+end
+
+local function number_from(text)
+  local value = tonumber(text)
+  -- tonumber takes hexadecimal, "inf" and "nan" as well; a person who types those has slipped.
+  if value and text:find "^[-+]?[%d.]+[eE]?[-+]?%d*$" and value == value then return value end
+end
+
+local readers = {}
+
+function readers.string(text)
+  return text
+end
+
+function readers.number(text)
+  return number_from(text), "a number"
+end
+
+function readers.integer(text)
+  local value = number_from(text)
+  return value and value % 1 == 0 and value or nil, "an integer"
+end
+
+--- The option's value from its text, or nil and what is wrong.
+local function read_value(option, text)
+  local value, expected = readers[option.type or "string"](text)
+  if value == nil then
+    return nil, ("--%s expects %s, got %s"):format(option[1], expected, base.show(text))
+  end
+  if option.min and value < option.min then
+    return nil, ("--%s must be at least %s, got %s"):format(option[1], option.min, text)
+  end
+  if option.max and value > option.max then
+    return nil, ("--%s must be at most %s, got %s"):format(option[1], option.max, text)
+  end
+  return value
+end
+
+local function index_by_name(spec)
+  local by_name = {}
+  for _, option in ipairs(spec) do
+    by_name[option[1]] = option
+    if option.alias then by_name[option.alias] = option end
+  end
+  return by_name
+end
+
+--- Takes the option at args[i]: stores its value; returns the index after it, or nil and why not.
+local function take_option(by_name, args, i, out)
+  local name, inline = args[i]:match "^%-%-?([^=]+)=(.*)$"
+  name = name or args[i]:match "^%-%-?(.+)$"
+  local option = by_name[name]
+  if not option then
+    local near = #name > 2 and base.did_you_mean(name, by_name) or ""
+    return nil, ("unknown option %s%s"):format(args[i], near)
+  end
+  local field = field_name(option[1])
+  if not option[2] then
+    if inline then return nil, ("--%s takes no value"):format(option[1]) end
+    out[field] = true
+    return i + 1
+  end
+  local text = inline or args[i + 1]
+  -- `--host --port 1` is a forgotten value; `-x -5` is not.
+  if not text or not inline and text:find "^%-." and not tonumber(text) then
+    return nil, ("--%s needs a value: --%s %s"):format(option[1], option[1], option[2])
+  end
+  local value, wrong = read_value(option, text)
+  if value == nil then return nil, wrong end
+  out[field] = value
+  return inline and i + 1 or i + 2
+end
+
+local function take_all(spec, args, out)
+  local by_name = index_by_name(spec)
+  local i, options_end = 1, false
+  while i <= #args do
+    if args[i] == "--" and not options_end then
+      options_end = true
+      i = i + 1
+    elseif not options_end and args[i]:find "^%-." then
+      local after, wrong = take_option(by_name, args, i, out)
+      if not after then return wrong end
+      i = after
+    else
+      out[#out + 1] = args[i]
+      i = i + 1
+    end
+  end
+end
+
+local function missing_or_extra(spec, out)
+  local operands = spec.operands or {}
+  if #out < #operands then return operands[#out + 1] .. " is missing" end
+  if #out > #operands then return ("unexpected argument %q"):format(out[#operands + 1]) end
+  for _, option in ipairs(spec) do
+    if option.required and out[field_name(option[1])] == nil then
+      return ("--%s is missing"):format(option[1])
+    end
+  end
+end
+
+--- Reads args by spec without ending anything: the options by name (dashes as underscores, defaults
+--- filled in, operands as 1, 2, ...), or nil and one sentence. `{ help = true }`: help is wanted.
+function cli.read(args, spec)
+  local out = {}
+  for _, arg in ipairs(args) do
+    if arg == "--help" or arg == "-h" then return { help = true } end
+    if arg == "--" then break end
+  end
+  local wrong = take_all(spec, args, out) or missing_or_extra(spec, out)
+  if wrong then return nil, wrong end
+  for _, option in ipairs(spec) do
+    local field = field_name(option[1])
+    if out[field] == nil then out[field] = option.default end
+  end
+  return out
+end
+
+local function help_line(option)
+  local left = "--" .. option[1]
+  if option.alias then left = "-" .. option.alias .. ", " .. left end
+  if option[2] then left = left .. " " .. option[2] end
+  local right = option[3] or ""
+  if option.default ~= nil then right = ("%s (default %s)"):format(right, option.default) end
+  return left, right
+end
+
+local function usage_line(spec)
+  local operands = table.concat(spec.operands or {}, " ")
+  return ("usage: %s [options]%s%s"):format(spec.usage or "luaworker run FILE",
+    operands ~= "" and " " or "", operands)
+end
+
+--- The text of --help.
+function cli.help(spec)
+  local lines, rows, width = { usage_line(spec) }, {}, 0
+  if spec.about then lines[#lines + 1] = "\n" .. spec.about end
+  lines[#lines + 1] = ""
+  for _, option in ipairs(spec) do
+    local left, right = help_line(option)
+    rows[#rows + 1] = { left, right }
+    width = math.max(width, #left)
+  end
+  rows[#rows + 1] = { "-h, --help", "this text" }
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] = ("  %-" .. width .. "s  %s"):format(row[1], row[2])
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- Ends the program with this status; does not return.
+function cli.exit(status)
+  io.stdout:flush()
+  base.C.lw_api_exit(status)
+  error(await.EXIT, 0)
+end
+
+--- Ends the program with one line on standard error; does not return.
+function cli.fail(status, format, ...)
+  io.stderr:write("luaworker: ", format:format(...), "\n")
+  cli.exit(status)
+end
+
+--- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
+--- "string"|"integer"|"number", default=, min=, max=, required= } and may name usage, about and
+--- operands. --help prints and ends the program with 0; a mistake ends it with 2.
+function cli.parse(args, spec)
+  local out, wrong = cli.read(args, spec)
+  if not out then
+    cli.fail(2, "%s\n%s; --help tells more", wrong, usage_line(spec))
+  elseif out.help then
+    io.stdout:write(cli.help(spec))
+    cli.exit(0)
+  end
+  return out
+end
+
+return cli
