@@ -63,7 +63,7 @@ static void each_rule(void **state) {
       {"\xe4\xbd\xa0\xe5\xa5\xbd\xe4\xb8\x96\xe7\x95\x8c", 4}, /* 你好世界 */
       {"\xed\x95\x9c\xea\xb8\x80", 2},                         /* 한글 */
       {"\xe2\x80\x94", 1},                                     /* — */
-      {"\xc2\xa9", 1},                                         /* © */
+      {"a\xc2\xa9z", 3},                                       /* a©z */
       {"\xf0\x9f\x98\x80", 2},                                 /* an emoji */
       {"a\xf0\x9f\x98\x80\xf0\x9f\x98\x80z", 6},
       {"\x80\x80\x80", 1}, /* not UTF-8: no harm */
