@@ -13,8 +13,8 @@ lw_auth *lw_auth_new(void);
 void lw_auth_free(lw_auth *a);
 
 /* Takes a PEM public key (SubjectPublicKeyInfo or PKCS#1, one block with nothing but white space
- * around it; plain RSA of 2048 to 8192 bits; quoted JSON text is not accepted). LW_OK, or LW_PROTOCOL with *why (static text) and the old key kept. A key other
- * than the present one empties the cache. */
+ * around it; plain RSA of 2048 to 8192 bits; quoted JSON text is not accepted). LW_OK, or LW_PROTOCOL
+ * with *why (static text) and the old key kept. A key other than the present one empties the cache. */
 lw_code lw_auth_set_key(lw_auth *a, lw_span pem, const char **why) LW_MUST_CHECK;
 bool lw_auth_has_key(const lw_auth *a);
 
