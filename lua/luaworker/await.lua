@@ -91,7 +91,7 @@ function await.check_cancel(code)
 end
 
 function await.sleep(seconds)
-  if type(seconds) ~= "number" or not (seconds >= 0) then
+  if type(seconds) ~= "number" or seconds ~= seconds or seconds < 0 then
     error("sleep: expected seconds, got " .. base.show(seconds), 2)
   end
   await.task()
@@ -103,8 +103,8 @@ function await.sleep(seconds)
   await.check_cancel(code)
 end
 
---- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally, so
---- that it can tidy up.
+--- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally,
+--- so that it can tidy up.
 function await.cancelled()
   await.task()
   while C.lw_api_task_wait_cancel() == AGAIN do

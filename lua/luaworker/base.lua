@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What every module of the library stands on: the FFI, declared once, the codes, and a pair of spans
--- for out-parameters. Bytes behind a span are copied at once, so the pair is shared by all.
+-- What every module of the library stands on: the FFI, declared once, the codes, and a pair of
+-- spans for out-parameters. Bytes behind a span are copied at once, so the pair is shared by all.
 local ffi = require "ffi"
 
 if LW_CDEF then
@@ -61,6 +61,13 @@ function base.show(value)
   return kind
 end
 
+--- For functions of the script's words: raises at their caller when `value` is no string.
+function base.expect_string(value, what)
+  if type(value) ~= "string" then
+    error(what .. ": expected string, got " .. base.show(value), 3)
+  end
+end
+
 local function distance(a, b)
   local row = {}
   for j = 0, #b do
@@ -78,7 +85,8 @@ local function distance(a, b)
   return row[#b]
 end
 
---- ", did you mean "x"?" for the candidate (a key of `candidates`) nearest to `word`; "" when none is near.
+--- ", did you mean "x"?" for the candidate (a key of `candidates`) nearest to `word`; "" when none
+--- is near.
 function base.did_you_mean(word, candidates)
   local best, best_distance
   for candidate in pairs(candidates) do

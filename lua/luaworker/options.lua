@@ -1,0 +1,164 @@
+-- SPDX-License-Identifier: MIT
+-- What a backend and its routes may say: the rules by which the tables of a script are checked.
+-- Notes every mistake with its path; changes nothing.
+local base = require "luaworker.base"
+local payload = require "luaworker.payload"
+local schema = require "luaworker.schema"
+
+local show = base.show
+
+local options = {}
+
+local seconds = schema.number { min = 0 }
+local markers = schema.either(schema.text, schema.list(schema.text))
+
+local function url(value, path, note)
+  if type(value) ~= "string" or not value:find "^https?://[^/%s]" then
+    note(path, "expected an http:// or https:// URL, got " .. show(value))
+  end
+end
+
+local function url_or_path(value, path, note)
+  if type(value) == "string" and (value == "" or value:sub(1, 1) == "/") then return end
+  url(value, path, note)
+end
+
+local function path_rule(value, path, note)
+  if type(value) ~= "string" or value:sub(1, 1) ~= "/" then
+    note(path, "expected a path that begins with /, got " .. show(value))
+  end
+end
+
+local function workload(value, path, note)
+  if type(value) == "function" then return end
+  if type(value) ~= "number" then
+    return note(path, "expected function or number, got " .. show(value))
+  end
+  seconds(value, path, note)
+end
+
+local function payload_class(value, path, note)
+  if not payload.is_class(value) then
+    return note(path, "expected what worker.payload returns, got " .. show(value))
+  end
+  for _, mistake in ipairs(payload.mistakes(value)) do
+    note(path .. "." .. mistake.field, mistake.text)
+  end
+end
+
+local benchmark = schema.record {
+  dataset = schema.list(schema.any),
+  generator = schema.fn,
+  runs = schema.number { integer = true, min = 1, max = 1000 },
+  concurrency = schema.number { integer = true, min = 1, max = 10000 },
+  warmup = schema.boolean,
+  max_perf = schema.number { above = 0 },
+}
+
+-- For one route, or on the backend for all.
+local shared = {
+  allow_parallel_requests = schema.boolean,
+  max_queue_time = seconds,
+  count_workload = workload,
+  request_parser = schema.fn,
+  generate_client_response = schema.fn,
+  connect = seconds, first_byte = seconds, idle = seconds, total = seconds,
+  on_disconnect = schema.one_of("abort", "drain"),
+}
+options.shared = schema.sorted_keys(shared)
+
+local function with_shared(fields)
+  for name, rule in pairs(shared) do
+    fields[name] = rule
+  end
+  return schema.record(fields)
+end
+
+local work = with_shared {
+  payload = payload_class,
+  endpoint = path_rule,
+  generate_payload_json = schema.fn,
+  make_benchmark_payload = schema.fn,
+  remote = schema.fn,
+  benchmark = benchmark,
+}
+
+local backend = with_shared {
+  model_server_url = url,
+  model_log_file = schema.string,
+  model_healthcheck_url = url_or_path,
+  max_sessions = schema.number { integer = true, min = 0 },
+  log_actions = schema.record { model_loaded = markers, model_error = markers, info = markers },
+  start = schema.fn,
+  routes = schema.any,
+}
+
+local function check_benchmark(opts, path, note)
+  local bench = opts.benchmark
+  if type(bench) ~= "table" or bench.max_perf or bench.generator or opts.make_benchmark_payload then
+    return
+  end
+  if bench.dataset then
+    if type(bench.dataset) == "table" and #bench.dataset == 0 then
+      note(path .. ".benchmark.dataset", "expected at least one payload")
+    end
+    return
+  end
+  local class = opts.payload
+  if payload.is_class(class) and rawget(class, "for_test") then return end
+  note(path .. ".benchmark", "has no payloads: give generator or dataset here, "
+    .. "make_benchmark_payload on the route, or for_test() on its payload")
+end
+
+local function check_work(route, path, note)
+  if route.method ~= "POST" then
+    return note(path, "expected a function or worker.forward(): only POST routes have hooks")
+  end
+  work(route.opts, path, note)
+  check_benchmark(route.opts, path, note)
+  if route.opts.remote and route.opts.generate_client_response then
+    note(path .. ".remote", "leaves no model answer for generate_client_response")
+  end
+end
+
+--- One route. is_route tells what worker.get and the like returned.
+function options.check_route(route, path, note, is_route)
+  if not is_route(route) then
+    return note(path, "expected worker.get, worker.post or the like, got " .. show(route))
+  end
+  path_rule(route.path, path .. ".path", note)
+  local kind = type(route.opts)
+  if kind == "function" then return end
+  if kind ~= "table" then
+    return note(path, "expected function, table or worker.forward(), got " .. show(route.opts))
+  end
+  if not route.opts.is_forward then return check_work(route, path, note) end
+  if route.opts.path ~= nil then path_rule(route.opts.path, path .. ".forward", note) end
+end
+
+local function check_routes(routes, path, note, is_route)
+  if type(routes) ~= "table" or #routes == 0 then
+    return note(path, "expected a list of routes, got " .. show(routes))
+  end
+  local benchmarked
+  schema.list(function(route, at, note_of)
+    options.check_route(route, at, note_of, is_route)
+    local opts = is_route(route) and type(route.opts) == "table" and route.opts
+    if not opts or opts.benchmark == nil then return end
+    if benchmarked then
+      note_of(at .. ".benchmark", "only one route can have it, and " .. benchmarked .. " does")
+    end
+    benchmarked = benchmarked or at
+  end)(routes, path, note)
+end
+options.check_routes = check_routes
+
+--- The table given to worker.backend.
+function options.check_backend(opts, note, is_route)
+  backend(opts, "", note)
+  if type(opts) ~= "table" then return end
+  if opts.model_server_url == nil then note("model_server_url", "is missing") end
+  check_routes(opts.routes, "routes", note, is_route)
+end
+
+return options
