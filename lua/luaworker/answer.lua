@@ -1,0 +1,260 @@
+-- SPDX-License-Identifier: MIT
+-- Answers of HTTP servers whose head is there: reading them, whole or in pieces, and passing them
+-- on. Reading one that breaks off raises, so that a cut answer is never taken for a whole one. A
+-- cancelled task is unwound. model.lua opens them; they live as long as their task.
+local base = require "luaworker.base"
+local await = require "luaworker.await"
+local failure = require "luaworker.failure"
+local json = require "luaworker.json"
+local lines = require "luaworker.lines"
+
+local ffi, C, span = base.ffi, base.C, base.span
+local OK, AGAIN, EOF = base.OK, base.AGAIN, base.EOF
+local ffi_string = ffi.string
+local wait = await.wait
+
+local MAX_BODY = 256 * 1024 * 1024
+
+local answer = {}
+
+local Answer = {}
+
+-- The call behind an answer, for one more use of it.
+local function call_of(self)
+  local call = self._call
+  if not call then error(self._over, 3) end
+  if self._task ~= await.current() then error("this answer belongs to another task", 3) end
+  return call
+end
+
+--- Why a call failed, one sentence.
+function answer.error_text(call, code)
+  local text = ffi_string(C.lw_api_call_error(call))
+  return text ~= "" and text or "the call failed: " .. base.code_name(code)
+end
+
+local function broke_off(self, call, code)
+  await.check_cancel(code)
+  local text = answer.error_text(call, code)
+  if self._of_model then
+    error(failure.new(code == base.TIMEOUT and 504 or 502, "model", text), 0)
+  end
+  error(text, 0)
+end
+
+--- Waits for the call's head: LW_OK or why there is none.
+function answer.await_head(call)
+  local code = C.lw_api_call_head(call)
+  while code == AGAIN do
+    wait()
+    code = C.lw_api_call_head(call)
+  end
+  return code
+end
+
+local getters = {}
+
+function getters:headers()
+  local call, other = call_of(self), base.other_span
+  local headers = {}
+  for i = 0, tonumber(C.lw_api_call_header_count(call)) - 1 do
+    C.lw_api_call_header_at(call, i, span, other)
+    local name, value = base.text(span):lower(), base.text(other)
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
+  end
+  self.headers = headers
+  return headers
+end
+
+function getters:content_type()
+  return self.headers["content-type"]
+end
+
+local answer_meta = {
+  __index = function(self, key)
+    local method = Answer[key]
+    if method then return method end
+    local getter = getters[key]
+    return getter and getter(self)
+  end,
+}
+
+--- The model's answer to the running request, in task.model_answer. C closes the call with the
+--- request.
+function answer.of_request(task, call)
+  local self = setmetatable({
+    status = C.lw_api_call_status(call),
+    _call = call, _task = task, _own = true, _of_model = true,
+  }, answer_meta)
+  task.model_answer = self
+  return self
+end
+
+local last_serial = 0
+
+--- The answer of a call that the script made. It is closed when it was read to its end, when it is
+--- garbage, or with its task, whichever is first. of_model: its failures are the model's.
+function answer.of_call(task, call, of_model)
+  last_serial = last_serial + 1
+  local serial, open = last_serial, task.open_calls
+  open[serial] = true
+  ffi.gc(call, function(collected)
+    if not open[serial] then return end -- C closed it with the task
+    open[serial] = nil
+    C.lw_api_call_close(collected)
+  end)
+  local self = setmetatable({
+    status = C.lw_api_call_status(call),
+    _call = call, _task = task, _of_model = of_model, _serial = serial,
+  }, answer_meta)
+  task.answers[serial] = self
+  return self
+end
+
+--- Takes the call away from its answer, which is dead from now on.
+local function let_go(self, why)
+  local call = self._call
+  self._call, self._over = false, why
+  if self._serial then
+    self._task.open_calls[self._serial] = nil
+    ffi.gc(call, nil)
+  end
+  return call
+end
+
+-- Everything was read: what can still be asked for is kept here, and C may forget the call.
+local function complete(self)
+  self._ended = true
+  if self._own then return end
+  local _ = self.headers
+  C.lw_api_call_close(let_go(self, "this answer was read to its end"))
+end
+
+-- Gathers the body; it stands in `span` until the next call into C for this answer.
+local function gather(self)
+  local call = call_of(self)
+  if self._streamed then error("the body of this answer is already being read in pieces", 3) end
+  self._gathered = true
+  local code = C.lw_api_call_body_all(call, MAX_BODY, span)
+  while code == AGAIN do
+    wait()
+    code = C.lw_api_call_body_all(call, MAX_BODY, span)
+  end
+  if code ~= OK then broke_off(self, call, code) end
+end
+
+--- The whole body, a string.
+function Answer:body()
+  local body = self._body
+  if not body then
+    gather(self)
+    body = base.text(span)
+    self._body = body
+    complete(self)
+  end
+  return body
+end
+
+local function not_json(self, doc)
+  local text = "the answer is not JSON: " .. ffi_string(C.lw_api_doc_error(doc))
+  C.lw_api_doc_unref(doc)
+  if self._of_model then error(failure.new(502, "model", text), 0) end
+  error(text, 3)
+end
+
+--- The body as JSON: ordinary tables. Raises when it is not JSON.
+function Answer:json()
+  local doc
+  if self._body then
+    doc = C.lw_api_doc_parse(self._body, #self._body)
+  elseif self._own then -- no copy of the text in Lua
+    gather(self)
+    doc = C.lw_api_doc_parse(span.p, span.n)
+  else
+    local body = self:body()
+    doc = C.lw_api_doc_parse(body, #body)
+  end
+  if C.lw_api_doc_error(doc) ~= nil then not_json(self, doc) end
+  return json.from_doc(doc, 0, true)
+end
+
+local function next_chunk(self)
+  if self._ended then return nil end
+  local call = call_of(self)
+  local code = C.lw_api_call_read(call, span)
+  while code == AGAIN do
+    wait()
+    code = C.lw_api_call_read(call, span)
+  end
+  if code == OK then return ffi_string(span.p, span.n) end
+  if code ~= EOF then broke_off(self, call, code) end
+  complete(self)
+end
+
+local function begin_stream(self)
+  call_of(self)
+  if self._gathered then error("the body of this answer was already read whole", 3) end
+  self._streamed = true
+end
+
+--- An iterator over the body's pieces as they arrive.
+function Answer:chunks()
+  begin_stream(self)
+  return next_chunk, self
+end
+
+--- An iterator over the body's lines, without their ends.
+function Answer:lines()
+  begin_stream(self)
+  return lines.each(next_chunk, self)
+end
+
+--- An iterator over server-sent events: { event, data, id }.
+function Answer:events()
+  begin_stream(self)
+  return lines.events(next_chunk, self)
+end
+
+--- Stops the call and drops the rest of the answer. Fine to call twice.
+function Answer:close()
+  if not self._call then return end
+  call_of(self)
+  C.lw_api_call_close(let_go(self, "this answer was closed"))
+end
+
+function answer.is_answer(value)
+  return type(value) == "table" and getmetatable(value) == answer_meta
+end
+
+--- Passes the answer on to a client as it came; the answer is over then.
+function answer.pass_on(r, self)
+  call_of(self)
+  if self._streamed or self._gathered then
+    error("this answer was read, so it can't be passed on as it came", 0)
+  end
+  return C.lw_api_response_forward(r, let_go(self, "this answer was passed on"))
+end
+
+--- What a task keeps of its answers. `answers` is weak; open_calls names those that C still has.
+function answer.equip(task)
+  task.answers = setmetatable({}, { __mode = "v" })
+  task.open_calls = {}
+end
+
+--- At the end of a task: its answers stop working. C closes the calls.
+function answer.retire(task)
+  local own = task.model_answer
+  if own then
+    if own._call then let_go(own, "the request has ended") end
+    task.model_answer = nil
+  end
+  local open, answers = task.open_calls, task.answers
+  if next(open) == nil then return end
+  for serial in pairs(open) do
+    local self = answers[serial]
+    if self and self._call then let_go(self, "its task has ended") end
+    open[serial] = nil
+  end
+end
+
+return answer
