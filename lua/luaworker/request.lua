@@ -1,0 +1,136 @@
+-- SPDX-License-Identifier: MIT
+-- What a handler sees of its client's request. Everything is copied out of C when it is first asked
+-- for; once the request has ended, what was not asked for before is gone.
+local base = require "luaworker.base"
+local json = require "luaworker.json"
+
+local ffi, C, span = base.ffi, base.C, base.span
+local text = base.text
+
+local request = {}
+
+local Request = {}
+
+local function handle_of(self)
+  local r = self._request
+  if not r then error("the request has ended", 3) end
+  return r
+end
+
+local function read_text(self, what)
+  C.lw_api_request_text(handle_of(self), what, span)
+  return text(span)
+end
+
+local function unescape(part)
+  return (part:gsub("+", " "):gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end))
+end
+
+local function parse_query(query)
+  local fields = {}
+  for pair in query:gmatch "[^&]+" do
+    local name, value = pair:match "^([^=]*)=(.*)$"
+    fields[unescape(name or pair)] = unescape(value or "")
+  end
+  return fields
+end
+
+local getters = {}
+
+function getters:method() return read_text(self, C.LW_REQUEST_METHOD) end
+function getters:path() return read_text(self, C.LW_REQUEST_PATH) end
+function getters:query_string() return read_text(self, C.LW_REQUEST_QUERY) end
+function getters:id() return read_text(self, C.LW_REQUEST_ID) end
+function getters:remote_addr() return read_text(self, C.LW_REQUEST_REMOTE_ADDR) end
+
+--- The query's fields by name; of a repeated one the last.
+function getters:query()
+  return parse_query(self.query_string)
+end
+
+--- The session's id, or nil.
+function getters:session()
+  local id = read_text(self, C.LW_REQUEST_SESSION)
+  return id ~= "" and id or nil
+end
+
+--- All fields, names in lower case; repeated ones joined with ", ".
+function getters:headers()
+  local r, other = handle_of(self), base.other_span
+  local headers = {}
+  for i = 0, tonumber(C.lw_api_request_header_count(r)) - 1 do
+    C.lw_api_request_header_at(r, i, span, other)
+    local name, value = text(span):lower(), text(other)
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
+  end
+  return headers
+end
+
+local root = ffi.new "uint32_t[1]"
+
+--- The payload decoded; what is not read of it stays in C. Nil when the request has none.
+function request.decode_payload(r)
+  local doc = C.lw_api_request_doc(r, root)
+  if doc == nil then return nil end
+  return json.from_doc(doc, root[0], true)
+end
+
+--- The payload as the hooks before saw it (routes with a signed envelope).
+function getters:payload()
+  local r, task = handle_of(self), self._task
+  local payload = task.payload
+  if payload == nil then
+    payload = request.decode_payload(r)
+    task.payload = payload
+  end
+  return payload
+end
+
+--- The request's body, a string. Of a signed envelope, all of it.
+function Request:body()
+  local body = self._body
+  if not body then
+    body = read_text(self, C.LW_REQUEST_BODY)
+    self._body = body
+  end
+  return body
+end
+
+--- The body as JSON, or nil and what is wrong with it.
+function Request:json()
+  local value, err = json.decode(self:body())
+  return value, err
+end
+
+local request_meta = {
+  __index = function(self, key)
+    local method = Request[key]
+    if method then return method end
+    local getter = getters[key]
+    if not getter then return nil end
+    local value = getter(self)
+    rawset(self, key, value)
+    return value
+  end,
+}
+
+--- The running request as the author sees it, one object for each task.
+function request.of(task)
+  local self = task.request_object
+  if not self then
+    self = setmetatable({ _request = task.request, _task = task }, request_meta)
+    task.request_object = self
+  end
+  return self
+end
+
+function request.retire(task)
+  local self = task.request_object
+  if not self then return end
+  self._request, self._task = false, nil
+  task.request_object = nil
+end
+
+return request

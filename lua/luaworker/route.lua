@@ -1,0 +1,192 @@
+-- SPDX-License-Identifier: MIT
+-- One request's walk through its hooks. An entry holds what the script said of a route, resolved
+-- once when it was loaded (backend.lua); its `walk` is one of those below. Runs inside task.lua's
+-- protected call: whatever is raised ends this request only.
+local base = require "luaworker.base"
+local await = require "luaworker.await"
+local answer = require "luaworker.answer"
+local failure = require "luaworker.failure"
+local json = require "luaworker.json"
+local log = require "luaworker.log"
+local model = require "luaworker.model"
+local payload_of = require "luaworker.payload"
+local request = require "luaworker.request"
+local response = require "luaworker.response"
+local buffer = require "string.buffer"
+
+local C = base.C
+local OK, AGAIN, BUSY = base.OK, base.AGAIN, base.BUSY
+local wait = await.wait
+
+local DEFAULT_WORKLOAD = 100
+
+local route = {
+  DEFAULT_WORKLOAD = DEFAULT_WORKLOAD,
+  entries = {}, -- by the job number that C was given
+}
+
+--- Numbers an entry for C.
+function route.add_entry(entry)
+  local entries = route.entries
+  local job = #entries + 1
+  entries[job] = entry
+  return job
+end
+
+-- Lines of scripts whose count_workload has been complained about.
+local complained, complaint_count = {}, 0
+
+local function complain(entry, text)
+  local line = text:match "^[^\n]-:%d+:" or text
+  if complained[line] or complaint_count >= 100 then return end
+  complained[line] = true
+  complaint_count = complaint_count + 1
+  log.warn("route %s, hook count_workload: %s; counted as %d (said once for this line)",
+    entry.label, text, DEFAULT_WORKLOAD)
+end
+
+local function count_workload(entry, payload)
+  local ok, workload = pcall(entry.count_workload, payload)
+  if ok and type(workload) == "number" and workload >= 0 and workload < math.huge then
+    return workload
+  end
+  if ok then
+    complain(entry, "expected a number of at least 0, got " .. base.show(workload))
+  elseif failure.is_ending(workload) then
+    error(workload, 0)
+  else
+    complain(entry, tostring(workload))
+  end
+  return DEFAULT_WORKLOAD
+end
+
+--- Refuses the payload: 422.
+function route.refuse(r, invalid)
+  local text = json.encode { payload = invalid.fields }
+  C.lw_api_request_invalid(r, text, #text)
+end
+
+local scratch = buffer.new()
+
+local function set_model_body(r, value)
+  if type(value) == "string" then return C.lw_api_request_set_model_body(r, value, #value) end
+  if type(value) ~= "table" then
+    error("returned " .. base.show(value) .. ", expected a table or JSON text", 0)
+  end
+  scratch:reset()
+  if payload_of.is_instance(value) then
+    payload_of.encode_to(scratch, value)
+  else
+    json.encode_to(scratch, value)
+  end
+  local p, n = scratch:ref()
+  C.lw_api_request_set_model_body(r, p, n)
+end
+
+--- The payload as the hooks see it; nil when it was refused.
+local function read_payload(task, entry, r)
+  local payload = request.decode_payload(r)
+  if entry.request_parser then
+    task.hook = "request_parser"
+    payload = entry.request_parser(payload)
+  end
+  if entry.from_json_msg and not failure.is_invalid(payload) then
+    task.hook = "from_json_msg"
+    payload = entry.from_json_msg(payload)
+  end
+  if failure.is_invalid(payload) then return route.refuse(r, payload) end
+  if payload == nil then error("returned no payload", 0) end
+  task.payload = payload
+  return payload
+end
+
+--- Reads, counts and admits. False when the request has been answered already.
+local function prepare(task, entry, r)
+  local payload = read_payload(task, entry, r)
+  if payload == nil then return false end
+  local workload = entry.workload
+  if entry.count_workload then
+    task.hook = "count_workload"
+    workload = count_workload(entry, payload)
+  end
+  if entry.generate_payload_json then
+    task.hook = "generate_payload_json"
+    set_model_body(r, entry.generate_payload_json(payload))
+  end
+  local code = C.lw_api_request_admit(r, workload)
+  while code == AGAIN do
+    wait()
+    code = C.lw_api_request_admit(r, workload)
+  end
+  if code == BUSY then return false end
+  await.check_cancel(code)
+  if code ~= OK then error("admission: " .. base.code_name(code), 0) end
+  task.admitted = true
+  return true
+end
+
+local function run_remote(task, entry)
+  task.hook = "remote"
+  local value = entry.remote(task.payload, request.of(task))
+  response.answer(task, response.from_value(value))
+end
+
+--- A signed envelope: payload hooks if there are any, the model, the response hook if there is one.
+function route.work(task, entry, r)
+  if entry.has_payload_hook then
+    if not prepare(task, entry, r) then return end
+  else
+    task.admitted = true
+  end
+  if entry.remote then return run_remote(task, entry) end
+  local respond = entry.generate_client_response
+  if not respond then return C.lw_api_request_forward(r) end
+  local model_response = model.answer_to_request(task, r)
+  task.hook = "generate_client_response"
+  local value, err = respond(request.of(task), model_response)
+  response.answer(task, value, err)
+end
+
+--- A plain handler.
+function route.handle(task, entry, _)
+  task.hook = "handler"
+  local value, err = entry.handler(request.of(task))
+  response.answer(task, value, err)
+end
+
+-- A tail call (`return worker.json(...)`) leaves no trace of the line, so the hook's own is told.
+local function name_hook(task, entry)
+  local hook = task.hook or "none"
+  if type(entry[hook]) ~= "function" then return hook end
+  local info = debug.getinfo(entry[hook], "S")
+  return string.format("%s (%s:%d)", hook, info.short_src, info.linedefined)
+end
+
+--- What came of an error inside a walk: the client's answer and the log line.
+function route.fail(task, entry, r, caught)
+  if failure.is_ending(caught) then return end
+  if failure.is_failure(caught) then
+    local text = caught.text
+    C.lw_api_request_fail(r, caught.status, caught.source, text, #text, "", 0)
+    return
+  end
+  local invalid = type(caught) == "table" and caught.invalid
+  if invalid and entry.has_payload_hook and not task.admitted then
+    return route.refuse(r, invalid)
+  end
+  local text = "the worker script failed"
+  local line = string.format("route %s, hook %s: %s", entry.label, name_hook(task, entry),
+    failure.describe(caught))
+  C.lw_api_request_fail(r, 500, "script", text, #text, line, #line)
+end
+
+--- At the end of a task: nothing of its request can be reached from Lua any more.
+function route.retire(task)
+  request.retire(task)
+  response.retire(task)
+  answer.retire(task)
+  task.request, task.payload, task.hook, task.model_error = nil, nil, nil, nil
+  task.admitted = false
+end
+
+return route
