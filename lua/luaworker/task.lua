@@ -1,0 +1,101 @@
+-- SPDX-License-Identifier: MIT
+-- The two doors through which C enters Lua: `main`, the body of every coroutine, and `load`, which
+-- takes in a script. A coroutine does one job, says so by yielding true, and is given the next.
+local base = require "luaworker.base"
+local await = require "luaworker.await"
+local answer = require "luaworker.answer"
+local backend = require "luaworker.backend"
+local failure = require "luaworker.failure"
+local log = require "luaworker.log"
+local route = require "luaworker.route"
+local sandbox = require "luaworker.sandbox"
+
+local C = base.C
+local catch = failure.catch
+
+local task = {}
+
+local main_chunk       -- run: the program
+local spawned = {}     -- by job number: { f, n, ... }
+local last_spawned = 0
+
+--- worker.spawn(f, ...): f runs as a task of its own, beginning in a later turn.
+function task.spawn(f, ...)
+  if type(f) ~= "function" then error("spawn: expected function, got " .. base.show(f), 2) end
+  await.task()
+  last_spawned = last_spawned + 1
+  local job = last_spawned
+  spawned[job] = { f, select("#", ...), ... }
+  if C.lw_api_task_spawn(job) ~= base.OK then
+    spawned[job] = nil
+    error("spawn: too many tasks", 2)
+  end
+end
+
+local function run_request(me, r, job)
+  local entry = route.entries[job]
+  me.request = r
+  local ok, caught = xpcall(entry.walk, catch, me, entry, r)
+  if not ok then route.fail(me, entry, r, caught) end
+  route.retire(me)
+end
+
+local function run_spawned(job)
+  local call = spawned[job]
+  spawned[job] = nil
+  local ok, caught = xpcall(call[1], catch, unpack(call, 3, call[2] + 2))
+  if ok or failure.is_ending(caught) then return end
+  log.error("a spawned task failed: " .. failure.describe(caught))
+end
+
+local function run_program()
+  local ok, caught = xpcall(main_chunk, catch, unpack(arg or {}))
+  if ok or failure.is_ending(caught) then return end
+  io.stdout:flush()
+  io.stderr:write(failure.describe(caught), "\n")
+  C.lw_api_exit(1)
+end
+
+local function run_job(me)
+  local r = C.lw_api_task_request()
+  local job = C.lw_api_task_job()
+  if r ~= nil then return run_request(me, r, job) end
+  if job ~= 0 then
+    run_spawned(job)
+  else
+    run_program()
+  end
+  answer.retire(me)
+end
+
+--- The body of every coroutine. Never returns.
+function task.main()
+  local me = { thread = coroutine.running() }
+  answer.equip(me)
+  while true do
+    await.set_current(me)
+    run_job(me)
+    await.set_current(nil)
+    coroutine.yield(true)
+  end
+end
+
+local function run_script(chunk, path)
+  local ok, result = xpcall(chunk, catch)
+  if ok then return result end
+  error(path .. ": the script failed: " .. failure.describe(result), 0)
+end
+
+--- Takes in a script, outside of any task. mode "serve": runs it and offers the backend that it
+--- returns; mode "run": makes it the program of job 0. Raises what is wrong, one mistake a line.
+function task.load(path, text, mode)
+  local chunk, err = sandbox.compile(path, text, mode)
+  if not chunk then error(err, 0) end
+  if mode == "run" then
+    main_chunk = chunk
+    return
+  end
+  backend.offer(run_script(chunk, path), path)
+end
+
+return task
