@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+-- worker.file: small files of the worker's own machine, read whole.
+local base = require "luaworker.base"
+
+local file = {}
+
+local DEFAULT_MAX = 64 * 1024 * 1024
+
+-- Names from outside must not climb out of the directory. Links inside it are followed.
+local function is_below(path)
+  if path == "" or path:sub(1, 1) == "/" or path:find("\0", 1, true) then return false end
+  for part in path:gmatch "[^/]+" do
+    if part == ".." then return false end
+  end
+  return true
+end
+
+--- The file's bytes, or nil and why not. opts: below = a directory that the path, which may come
+--- from a client, can't leave; max = bytes at most (64 MiB).
+function file.read(path, opts)
+  base.expect_string(path, "file.read")
+  local below, max = opts and opts.below, opts and opts.max or DEFAULT_MAX
+  if below then
+    if not is_below(path) then return nil, base.show(path) .. " is not below " .. below end
+    path = below:gsub("/*$", "/") .. path
+  end
+  local handle, err = io.open(path, "rb")
+  if not handle then return nil, err end
+  local bytes, why = handle:read(max + 1)
+  handle:close()
+  if not bytes then
+    if why then return nil, path .. ": " .. why end
+    return ""
+  end
+  if #bytes > max then return nil, path .. ": larger than " .. max .. " bytes" end
+  return bytes
+end
+
+return file

@@ -1,0 +1,78 @@
+-- SPDX-License-Identifier: MIT
+-- require "luaworker": the words that a worker script is written in, gathered from their rooms.
+local base = require "luaworker.base"
+local await = require "luaworker.await"
+local backend = require "luaworker.backend"
+local failure = require "luaworker.failure"
+local http = require "luaworker.http"
+local json = require "luaworker.json"
+local model = require "luaworker.model"
+local payload = require "luaworker.payload"
+local response = require "luaworker.response"
+local task = require "luaworker.task"
+
+local function count_tokens(text)
+  base.expect_string(text, "count_tokens")
+  return base.C.lw_api_count_tokens(text, #text)
+end
+
+local readers = {}
+
+function readers.number(text)
+  return tonumber(text)
+end
+
+local truths = { ["true"] = true, yes = true, on = true, y = true, t = true, ["1"] = true }
+local lies = { ["false"] = true, no = true, off = true, n = true, f = true, ["0"] = true }
+
+function readers.boolean(text)
+  text = text:lower()
+  if truths[text] then return true end
+  if lies[text] then return false end
+end
+
+--- worker.env(name, default): the environment variable, as the default's type when that is a
+--- number or a boolean; the default when it is unset or empty.
+local function env(name, default)
+  local text = os.getenv(name)
+  if text == nil or text == "" then return default end
+  local read = readers[type(default)]
+  if not read then return text end
+  local value = read(text)
+  if value == nil then
+    error(string.format("%s: expected %s, got %s", name, type(default), base.show(text)), 2)
+  end
+  return value
+end
+
+-- worker.json(value, status) answers; worker.json.encode and the rest are the JSON module's.
+local json_word = setmetatable({
+  encode = json.encode, decode = json.decode, null = json.null,
+  array = json.array, object = json.object, is_array = json.is_array,
+}, {
+  __call = function(_, value, status)
+    return response.json(value, status)
+  end,
+})
+
+return {
+  backend = backend.new,
+  payload = payload.class,
+  get = backend.get,
+  post = backend.post,
+  route = backend.route,
+  forward = backend.forward,
+  response = response.new,
+  json = json_word,
+  stream = response.stream,
+  invalid = failure.invalid,
+  http = http,
+  model = { request = model.request, get = model.get, post = model.post },
+  sleep = await.sleep,
+  spawn = task.spawn,
+  log = require "luaworker.log",
+  env = env,
+  base64 = require "luaworker.base64",
+  file = require "luaworker.file",
+  count_tokens = count_tokens,
+}
