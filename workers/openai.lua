@@ -1,0 +1,34 @@
+-- Any server that speaks the OpenAI API (vLLM, SGLang, llama.cpp, ...). Payloads and answers pass
+-- as they are; the workload is the number of tokens that a client asks for.
+local worker = require "luaworker"
+
+local DEFAULT_TOKENS = 256 -- when the client names no limit
+
+local function count_tokens_asked_for(payload)
+  return tonumber(payload.max_completion_tokens) or tonumber(payload.max_tokens) or DEFAULT_TOKENS
+end
+
+return worker.backend {
+  model_server_url = worker.env("MODEL_SERVER_URL", "http://127.0.0.1:18000"),
+  model_log_file = worker.env "MODEL_LOG",
+  allow_parallel_requests = true,
+  count_workload = count_tokens_asked_for,
+  log_actions = {
+    model_loaded = { "Application startup complete.", "server is listening on" },
+    model_error = { "RuntimeError: Engine", "EngineDeadError", "INFO exited: vllm" },
+    info = '"message":"Download',
+  },
+  routes = {
+    worker.post("/v1/completions", {
+      benchmark = {
+        generator = function()
+          return { model = worker.env("MODEL_NAME", "default"), prompt = "hi", max_tokens = 500 }
+        end,
+      },
+    }),
+    worker.post "/v1/chat/completions",
+    worker.post("/v1/embeddings", { count_workload = 1 }),
+    worker.get("/v1/models", worker.forward()),
+    worker.get("/health", worker.forward()),
+  },
+}
