@@ -348,6 +348,7 @@ lw_server *lw_server_open(const char *host, int port, const lw_server_limits *li
 
 int lw_server_port(const lw_server *s) { return s->port; }
 unsigned lw_server_connections(const lw_server *s) { return s->count; }
+bool lw_server_is_idle(const lw_server *s) { return s->stopping && s->count == 0; }
 
 void lw_server_stop(lw_server *s, void (*on_idle)(void *owner)) {
   s->on_idle = on_idle;

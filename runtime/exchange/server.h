@@ -37,6 +37,7 @@ void lw_server_stop(lw_server *s, void (*on_idle)(void *owner));
 void lw_server_cut(lw_server *s);
 void lw_server_free(lw_server *s); /* after on_idle */
 unsigned lw_server_connections(const lw_server *s);
+bool lw_server_is_idle(const lw_server *s); /* stopped and without connections */
 
 /* The upper layer is done with r, which must be over. The connection goes on with its next request. */
 void lw_request_release(lw_request *r);

@@ -86,7 +86,7 @@ lw_router *lw_router_ref(lw_router *r) {
 
 void lw_router_unref(lw_router *r) {
   assert(r->refs > 0);
-  if (--r->refs == 0) r->retire(r);
+  if (--r->refs == 0 && r->retire) r->retire(r);
 }
 
 void lw_router_free(lw_router *r) {

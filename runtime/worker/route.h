@@ -40,13 +40,13 @@ typedef struct lw_router {
   const lw_task_ops *ops;
   void *owner; /* the generation */
   unsigned refs;
-  void (*retire)(struct lw_router *router); /* refs fell to 0 */
+  void (*retire)(struct lw_router *router); /* refs fell to 0; may be NULL */
 } lw_router;
 
 lw_router *lw_router_new(void); /* refs = 1 */
 lw_router *lw_router_ref(lw_router *r);
 void lw_router_unref(lw_router *r);
-void lw_router_free(lw_router *r); /* for retire */
+void lw_router_free(lw_router *r); /* whatever refs says: the caller knows that none is used */
 
 /* NULL with *why (static text) when the pair is taken or the method unknown. */
 lw_route *lw_router_add(lw_router *r, lw_route_kind kind, lw_span method, lw_span path, int job,

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT
+ * `luaworker dev`: a model stand-in, a local autoscaler and the worker, each a process of this same
+ * binary, started in order and ended together. No event loop here: it waits for signals. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "program/options.h"
+#include "program/program.h"
+
+enum { MODEL, AUTOSCALER, WORKER, CHILDREN };
+enum { START_MS = 10000, STOP_S = 40 };
+
+static const char *const child_names[CHILDREN] = {"the model stand-in", "the autoscaler", "the worker"};
+
+static struct {
+  const char *script, *log_level, *rate;
+  int64_t ports[CHILDREN];
+  pid_t pids[CHILDREN];
+  char self[PATH_MAX], directory[64], endpoint[128];
+} dev = {.log_level = "info", .rate = "20", .ports = {5001, 8081, 3000}};
+
+static void set_env(const char *name, const char *format, ...) LW_PRINTF(2, 3);
+static void set_env(const char *name, const char *format, ...) {
+  char value[512];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(value, sizeof value, format, args);
+  va_end(args);
+  setenv(name, value, 1);
+}
+
+static void set_worker_environment(void) {
+  char mapped[64];
+  set_env("MODEL_SERVER_URL", "http://127.0.0.1:%" PRId64, dev.ports[MODEL]);
+  set_env("MODEL_LOG", "%s/model.log", dev.directory);
+  set_env("REPORT_ADDR", "http://127.0.0.1:%" PRId64, dev.ports[AUTOSCALER]);
+  set_env("PUBLIC_IPADDR", "127.0.0.1");
+  snprintf(mapped, sizeof mapped, "VAST_TCP_PORT_%" PRId64, dev.ports[WORKER]);
+  set_env(mapped, "%" PRId64, dev.ports[WORKER]);
+  set_env("CONTAINER_ID", "1");
+  unsetenv("UNSECURED");
+  unsetenv("WORKER_PORT");
+}
+
+static void start_child(int which, const char *const *args) {
+  const char *argv[24] = {dev.self};
+  for (size_t i = 0; args[i]; i++) argv[i + 1] = args[i];
+  pid_t parent = getpid();
+  dev.pids[which] = fork();
+  if (dev.pids[which] < 0) lw_die("can't start %s: %s", child_names[which], strerror(errno));
+  if (dev.pids[which] > 0) return;
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  setpgid(0, 0); /* Ctrl-C reaches only the parent, which ends the children in order */
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(1);
+  execv(dev.self, (char *const *)argv);
+  fprintf(stderr, "luaworker dev: can't run %s: %s\n", dev.self, strerror(errno));
+  _exit(127);
+}
+
+static bool port_answers(int64_t port) {
+  struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool ok = fd >= 0 && connect(fd, (struct sockaddr *)&in, sizeof in) == 0;
+  if (fd >= 0) close(fd);
+  return ok;
+}
+
+static bool has_ended(int which) {
+  int status;
+  if (!dev.pids[which] || waitpid(dev.pids[which], &status, WNOHANG) != dev.pids[which]) return false;
+  dev.pids[which] = 0;
+  return true;
+}
+
+static bool wait_for(int which) {
+  for (int spent = 0; spent < START_MS; spent += 10) {
+    if (has_ended(which)) break;
+    if (port_answers(dev.ports[which])) return true;
+    nanosleep(&(struct timespec){0, 10000000}, NULL);
+  }
+  fprintf(stderr, "luaworker dev: %s did not start on port %" PRId64 "\n", child_names[which],
+          dev.ports[which]);
+  return false;
+}
+
+static bool start_children(void) {
+  char ports[CHILDREN][16], log[96];
+  for (int i = 0; i < CHILDREN; i++) {
+    snprintf(ports[i], sizeof ports[i], "%" PRId64, dev.ports[i]);
+    if (!port_answers(dev.ports[i])) continue;
+    fprintf(stderr, "luaworker dev: port %s is in use; choose another with --%s\n", ports[i],
+            i == MODEL ? "model-port" : i == AUTOSCALER ? "autoscaler-port" : "port");
+    return false;
+  }
+  snprintf(log, sizeof log, "%s/model.log", dev.directory);
+  const char *model[] = {"run", "--log-level", "warn", "@model_server", "--port", ports[MODEL],
+                         "--log", log, "--rate", dev.rate, NULL};
+  const char *autoscaler[] = {"run", "--log-level", "warn", "@autoscaler", "--port",
+                              ports[AUTOSCALER], "--endpoint", dev.endpoint, NULL};
+  const char *worker[] = {"serve", dev.script, "--host", "127.0.0.1", "--port", ports[WORKER],
+                          "--log-level", dev.log_level, NULL};
+  start_child(MODEL, model);
+  start_child(AUTOSCALER, autoscaler);
+  if (!wait_for(MODEL) || !wait_for(AUTOSCALER)) return false;
+  set_worker_environment();
+  start_child(WORKER, worker);
+  return wait_for(WORKER);
+}
+
+static void print_invitation(void) {
+  int64_t worker = dev.ports[WORKER], autoscaler = dev.ports[AUTOSCALER];
+  printf("\nAll is running: model %" PRId64 ", autoscaler %" PRId64 ", worker %" PRId64
+         ", endpoint %s.\n\n",
+         dev.ports[MODEL], autoscaler, worker, dev.endpoint);
+  if (strcmp(dev.endpoint, "hello_world") == 0) {
+    printf("A signed request, by hand:\n"
+           "  AUTH=$(curl -s http://127.0.0.1:%" PRId64
+           "/route/ -d '{\"endpoint\":\"hello_world\",\"api_key\":\"dev\",\"cost\":10}')\n"
+           "  curl -s http://127.0.0.1:%" PRId64 "/generate -d \"{\\\"auth_data\\\":$AUTH,"
+           "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
+           "  curl -sN http://127.0.0.1:%" PRId64 "/generate_stream -d \"{\\\"auth_data\\\":$AUTH,"
+           "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
+           "Or by the client that is built in:\n"
+           "  luaworker call %s /generate_stream --autoscaler http://127.0.0.1:%" PRId64
+           " --json '{\"prompt\":\"hello\",\"max_response_tokens\":8}'\n",
+           autoscaler, worker, worker, dev.script, autoscaler);
+  }
+  printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
+         (int)getpid());
+  fflush(stdout);
+}
+
+static void stop_children(void) {
+  for (int i = WORKER; i >= MODEL; i--) {
+    if (!dev.pids[i]) continue;
+    kill(dev.pids[i], SIGTERM);
+    for (int spent = 0; spent < STOP_S * 100 && !has_ended(i); spent++) {
+      nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    if (!dev.pids[i]) continue;
+    kill(dev.pids[i], SIGKILL);
+    waitpid(dev.pids[i], NULL, 0);
+  }
+}
+
+/* Until a signal to stop comes (status 0) or a child ends by itself (1). */
+static int supervise(const sigset_t *signals) {
+  for (;;) {
+    int signum = sigwaitinfo(signals, NULL);
+    if (signum == SIGHUP) {
+      kill(dev.pids[WORKER], SIGHUP);
+    } else if (signum == SIGTERM || signum == SIGINT) {
+      return 0;
+    }
+    for (int i = 0; signum == SIGCHLD && i < CHILDREN; i++) {
+      if (!has_ended(i)) continue;
+      fprintf(stderr, "luaworker dev: %s has ended; stopping the others\n", child_names[i]);
+      return 1;
+    }
+  }
+}
+
+static void name_endpoint(void) {
+  const char *base = strrchr(dev.script, '/');
+  snprintf(dev.endpoint, sizeof dev.endpoint, "%s", base ? base + 1 : dev.script);
+  char *dot = strrchr(dev.endpoint, '.');
+  if (dot && dot != dev.endpoint) *dot = 0;
+}
+
+static void remove_directory(void) {
+  char log[96];
+  snprintf(log, sizeof log, "%s/model.log", dev.directory);
+  unlink(log);
+  rmdir(dev.directory);
+}
+
+int lw_dev_main(int argc, char **argv) {
+  const lw_option options[] = {
+      {"port", LW_OPTION_NUMBER, &dev.ports[WORKER], "N", "worker's port", NULL, 1, 65535},
+      {"model-port", LW_OPTION_NUMBER, &dev.ports[MODEL], "N", "model stand-in's port", NULL, 1, 65535},
+      {"autoscaler-port", LW_OPTION_NUMBER, &dev.ports[AUTOSCALER], "N", "local autoscaler's port", NULL, 1, 65535},
+      {"rate", LW_OPTION_TEXT, &dev.rate, "N", "tokens per second of the model stand-in", NULL, 0, 0},
+      {"log-level", LW_OPTION_TEXT, &dev.log_level, "LEVEL", "of the worker", NULL, 0, 0},
+  };
+  const lw_command command = {
+      "dev", "SCRIPT [options]",
+      "Runs SCRIPT as a worker together with a model stand-in and a local autoscaler, prints how to\n"
+      "send requests, and shows every report. SIGHUP reloads the script, Ctrl-C ends all.",
+      options, LW_ARRAY_SIZE(options), false};
+  int first = lw_options_parse(&command, argc, argv);
+  if (first >= argc) lw_usage_error("dev", "which worker script?");
+  if (argc - first > 1) lw_usage_error("dev", "one script, not also %s", argv[first + 1]);
+  dev.script = argv[first];
+  name_endpoint();
+  ssize_t n = readlink("/proc/self/exe", dev.self, sizeof dev.self - 1);
+  if (n < 0) lw_die("can't find the program's own file: %s", strerror(errno));
+  const char *tmp = getenv("TMPDIR");
+  snprintf(dev.directory, sizeof dev.directory, "%.40s/luaworker-XXXXXX", tmp ? tmp : "/tmp");
+  if (!mkdtemp(dev.directory)) lw_die("can't make %s: %s", dev.directory, strerror(errno));
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGHUP);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &signals, NULL);
+  int status = 1;
+  if (start_children()) {
+    print_invitation();
+    status = supervise(&signals);
+  }
+  stop_children();
+  remove_directory();
+  return status;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT
+ * `luaworker serve`: a worker. Loads the script, listens, fetches the key, reports; SIGHUP reloads,
+ * SIGTERM and SIGINT end it in steps. Owns the server and the current generation. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "floor/log.h"
+#include "loop/loop.h"
+#include "program/options.h"
+#include "program/program.h"
+#include "script/generation.h"
+#include "script/made.h"
+#include "worker/pubkey.h"
+#include "worker/report.h"
+#include "worker/service.h"
+
+typedef struct serve_settings {
+  const char *script, *host, *port_file, *public_key, *model_url, *report_addr, *log_level, *log_format,
+      *backend, *master_token, *public_ip;
+  int64_t port, max_connections, queue_count, container_id;
+  double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout;
+  uint64_t max_body, queue_bytes;
+  bool unsecured;
+} serve_settings;
+
+static struct {
+  serve_settings set;
+  lw_site site;
+  lw_server *server;
+  lw_generation *generation;
+  lw_timer deadline;
+  uint64_t started_ns;
+  int stops; /* signals to stop so far */
+  bool ready;
+} serve;
+
+/* -- readiness and reports -- */
+
+static void become_ready(void) {
+  if (serve.ready) return;
+  serve.ready = true;
+  double seconds = (double)(lw_now_ns() - serve.started_ns) / 1e9;
+  lw_info("ready after %.3f s", seconds);
+  if (serve.set.report_addr) lw_report_loaded(seconds, serve.generation->router->max_perf);
+}
+
+static char *advertised_url(int port) {
+  char name[64];
+  snprintf(name, sizeof name, "VAST_TCP_PORT_%d", port);
+  const char *mapped = getenv(name);
+  return lw_printf_dup("http://%s:%s", serve.set.public_ip ? serve.set.public_ip : "127.0.0.1",
+                       mapped ? mapped : name + sizeof "VAST_TCP_PORT_" - 1);
+}
+
+static void start_reports(void) {
+  const char *format = getenv("DELETE_REQUESTS_FORMAT");
+  char *url = advertised_url(lw_server_port(serve.server));
+  lw_report_settings settings = {
+      .addresses = serve.set.report_addr,
+      .worker_id = serve.set.container_id,
+      .master_token = serve.set.master_token,
+      .url = url,
+      .delete_requests_v1 = format && strcmp(format, "v1") == 0,
+  };
+  if (serve.set.report_addr) lw_report_start(&settings, lw_service_get()->account);
+  free(url);
+}
+
+static bool load_public_key(void) {
+  size_t n = 0;
+  char *why_read = NULL, *pem = lw_script_read(serve.set.public_key, &n, &why_read);
+  const char *why = why_read;
+  bool ok = pem && lw_auth_set_key(lw_service_get()->auth, (lw_span){pem, n}, &why) == LW_OK;
+  if (!ok) lw_error("--public-key %s: %s", serve.set.public_key, why);
+  free(pem);
+  free(why_read);
+  return ok;
+}
+
+static bool start_key(void) {
+  lw_service *s = lw_service_get();
+  if (s->unsecured) {
+    lw_warn("UNSECURED: signatures are not checked, anyone who reaches the port is served");
+    become_ready();
+    return true;
+  }
+  if (serve.set.public_key) {
+    if (!load_public_key()) return false;
+    become_ready();
+    return true;
+  }
+  if (serve.set.report_addr) {
+    lw_pubkey_start(serve.set.report_addr, s->auth, become_ready);
+    return true;
+  }
+  lw_error("no key to check signatures with: give --public-key FILE, set REPORT_ADDR to the "
+           "autoscaler's address, or set UNSECURED=true to serve everyone");
+  return false;
+}
+
+/* -- signals -- */
+
+static void on_reload(int signum) {
+  (void)signum;
+  char *why = NULL;
+  uint64_t begun = lw_now_ns();
+  lw_generation *fresh = lw_generation_load(serve.set.script, &why);
+  if (!fresh) {
+    lw_error("reload failed, generation %u goes on: %s", serve.generation->number, why);
+    free(why);
+    return;
+  }
+  lw_generation *old = serve.generation;
+  serve.generation = fresh;
+  serve.site.router = fresh->router;
+  lw_info("reloaded %s in %.1f ms: generation %u", serve.set.script,
+          (double)(lw_now_ns() - begun) / 1e6, fresh->number);
+  lw_generation_retire(old);
+}
+
+static void on_server_idle(void *owner) {
+  (void)owner;
+  lw_timer_stop(&serve.deadline);
+  lw_server_free(serve.server);
+  serve.server = NULL;
+  lw_pubkey_stop();
+  lw_report_stop();
+  lw_generation_retire(serve.generation);
+  lw_program_stop_when_quiet();
+}
+
+static void on_shutdown_deadline(lw_timer *t) {
+  (void)t;
+  lw_warn("the shutdown deadline has passed: cancelling %u requests", lw_request_count());
+  if (serve.server) lw_server_cut(serve.server);
+}
+
+static void on_stop(int signum) {
+  if (!serve.server) return;
+  if (++serve.stops > 1) {
+    lw_warn("second signal: cancelling %u requests", lw_request_count());
+    lw_server_cut(serve.server);
+    return;
+  }
+  lw_info("%s: taking no new requests, %u running", signum == SIGTERM ? "SIGTERM" : "SIGINT",
+          lw_request_count());
+  lw_timer_start(&serve.deadline, (uint64_t)(serve.set.shutdown_timeout * 1000));
+  lw_server_stop(serve.server, on_server_idle);
+}
+
+static void on_counters(int signum) {
+  (void)signum;
+  lw_program_log_counters();
+}
+
+/* -- starting -- */
+
+static bool write_port_file(int port) {
+  if (!serve.set.port_file) return true;
+  FILE *f = fopen(serve.set.port_file, "w");
+  bool ok = f && fprintf(f, "%d\n", port) > 0;
+  if (f && fclose(f) != 0) ok = false;
+  if (!ok) lw_error("--port-file %s: %s", serve.set.port_file, strerror(errno));
+  return ok;
+}
+
+static bool start_server(void) {
+  const serve_settings *set = &serve.set;
+  lw_server_limits limits = lw_server_limits_default;
+  limits.max_connections = (unsigned)set->max_connections;
+  limits.header_timeout_ms = (uint64_t)(set->header_timeout * 1000);
+  limits.body_timeout_ms = (uint64_t)(set->body_timeout * 1000);
+  limits.idle_timeout_ms = (uint64_t)(set->idle_timeout * 1000);
+  limits.write_timeout_ms = (uint64_t)(set->write_timeout * 1000);
+  const char *why = NULL;
+  serve.site.router = serve.generation->router;
+  serve.server =
+      lw_server_open(set->host, (int)set->port, &limits, &lw_service_events, &serve.site, &why);
+  if (!serve.server) {
+    lw_error("%s", why);
+    return false;
+  }
+  int port = lw_server_port(serve.server);
+  lw_info("%s listens on http://%s:%d", set->script, set->host, port);
+  return write_port_file(port);
+}
+
+static bool load_first(void) {
+  char *why = NULL;
+  serve.generation = lw_generation_load(serve.set.script, &why);
+  if (serve.generation) return true;
+  lw_error("%s", why);
+  free(why);
+  return false;
+}
+
+static bool start_all(void) {
+  if (!load_first()) return false;
+  if (!start_server()) {
+    lw_generation_retire(serve.generation);
+    return false;
+  }
+  start_reports();
+  return start_key();
+}
+
+static int serve_script(void) {
+  serve.started_ns = lw_now_ns();
+  lw_loop_init();
+  lw_service_init(&(lw_queue_limits){(unsigned)serve.set.queue_count, serve.set.queue_bytes});
+  lw_service *s = lw_service_get();
+  s->unsecured = serve.set.unsecured;
+  s->max_body = serve.set.max_body;
+  s->model_url = serve.set.model_url;
+  lw_timer_init(&serve.deadline, on_shutdown_deadline);
+  bool ok = start_all();
+  if (ok) {
+    lw_loop_on_signal(SIGHUP, on_reload);
+    lw_loop_on_signal(SIGTERM, on_stop);
+    lw_loop_on_signal(SIGINT, on_stop);
+    lw_loop_on_signal(SIGUSR1, on_counters);
+  } else if (serve.server) {
+    lw_server_stop(serve.server, on_server_idle);
+  } else {
+    lw_program_stop_when_quiet();
+  }
+  lw_loop_run();
+  lw_timer_fini(&serve.deadline);
+  if (ok) lw_program_log_counters();
+  lw_program_close();
+  return ok ? 0 : 1;
+}
+
+static const char *script_of_backend(const char *backend) {
+  static char path[256];
+  if (!backend) lw_usage_error("serve", "which worker script?");
+  snprintf(path, sizeof path, "workers/%s.lua", backend);
+  return path;
+}
+
+int lw_serve_main(int argc, char **argv) {
+  serve_settings *set = &serve.set;
+  *set = (serve_settings){.host = "0.0.0.0", .log_level = "info", .log_format = "auto", .port = 3000,
+                          .max_connections = 8192, .queue_count = 1024, .header_timeout = 30,
+                          .body_timeout = 60, .idle_timeout = 75, .write_timeout = 120,
+                          .shutdown_timeout = 30, .max_body = 64u << 20, .queue_bytes = 256u << 20,
+                          .master_token = ""};
+  const lw_option options[] = {
+      {"host", LW_OPTION_TEXT, &set->host, "ADDR", "address to listen on", NULL, 0, 0},
+      {"port", LW_OPTION_NUMBER, &set->port, "N", "port to listen on, 0 for any", "WORKER_PORT", 0, 65535},
+      {"port-file", LW_OPTION_TEXT, &set->port_file, "FILE", "write the port here once listening", NULL, 0, 0},
+      {"public-key", LW_OPTION_TEXT, &set->public_key, "FILE", "PEM key that signatures are checked with", NULL, 0, 0},
+      {"model-url", LW_OPTION_TEXT, &set->model_url, "URL", "model server, instead of the script's", NULL, 0, 0},
+      {"report-addr", LW_OPTION_TEXT, &set->report_addr, "URLS", "autoscaler base URLs, comma-separated", "REPORT_ADDR", 0, 0},
+      {"unsecured", LW_OPTION_FLAG, &set->unsecured, NULL, "do not check signatures", "UNSECURED", 0, 0},
+      {"max-body", LW_OPTION_BYTES, &set->max_body, "BYTES", "largest request body", NULL, 0, 0},
+      {"max-connections", LW_OPTION_NUMBER, &set->max_connections, "N", "client connections at once", NULL, 1, 1000000},
+      {"queue-count", LW_OPTION_NUMBER, &set->queue_count, "N", "requests that may wait", NULL, 0, 1000000},
+      {"queue-bytes", LW_OPTION_BYTES, &set->queue_bytes, "BYTES", "bodies that may wait", NULL, 0, 0},
+      {"header-timeout", LW_OPTION_SECONDS, &set->header_timeout, "S", "for a request's head", NULL, 0, 0},
+      {"body-timeout", LW_OPTION_SECONDS, &set->body_timeout, "S", "for progress of a request's body", NULL, 0, 0},
+      {"idle-timeout", LW_OPTION_SECONDS, &set->idle_timeout, "S", "between two requests", NULL, 0, 0},
+      {"write-timeout", LW_OPTION_SECONDS, &set->write_timeout, "S", "for a client that takes no bytes", NULL, 0, 0},
+      {"shutdown-timeout", LW_OPTION_SECONDS, &set->shutdown_timeout, "S", "for running requests after SIGTERM", NULL, 0, 0},
+      {"log-level", LW_OPTION_TEXT, &set->log_level, "LEVEL", "debug, info, warn, error or off", "LOG_LEVEL", 0, 0},
+      {"log-format", LW_OPTION_TEXT, &set->log_format, "FORMAT", "auto, text or json", "LOG_FORMAT", 0, 0},
+      {"container-id", LW_OPTION_NUMBER, &set->container_id, "N", "reported as id", "CONTAINER_ID", 0, 0},
+      {"master-token", LW_OPTION_TEXT, &set->master_token, "TEXT", "reported as mtoken", "MASTER_TOKEN", 0, 0},
+      {"public-ip", LW_OPTION_TEXT, &set->public_ip, "ADDR", "address in the advertised URL", "PUBLIC_IPADDR", 0, 0},
+      {"backend", LW_OPTION_TEXT, &set->backend, "NAME", "serve workers/NAME.lua", "BACKEND", 0, 0},
+  };
+  const lw_command command = {
+      "serve", "SCRIPT [options]",
+      "Serves the worker that SCRIPT describes. SIGHUP loads the script anew; SIGTERM ends after the\n"
+      "running requests, a second one at once; SIGUSR1 logs the counters.",
+      options, LW_ARRAY_SIZE(options), false};
+  int first = lw_options_parse(&command, argc, argv);
+  lw_options_setup_log("serve", set->log_level, set->log_format);
+  if (argc - first > 1) lw_usage_error("serve", "one script, not also %s", argv[first + 1]);
+  set->script = first < argc ? argv[first] : script_of_backend(set->backend);
+  return serve_script();
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * Loading worker scripts and letting old ones go. Called by program/serve. Owns the VM. */
+#include "script/generation.h"
+
+#include <stdlib.h>
+
+#include "script/made.h"
+#include "worker/service.h"
+
+static unsigned loaded, alive;
+
+unsigned lw_generation_count(void) { return alive; }
+
+static void retire_router(lw_router *router) {
+  lw_vm *vm = router->owner;
+  lw_generation *g = vm->owner;
+  free(g);
+  alive--;
+  lw_vm_close(vm);
+}
+
+lw_generation *lw_generation_load(const char *path, char **why) {
+  size_t size = 0;
+  char *text = lw_script_read(path, &size, why);
+  if (!text) return NULL;
+  char *argv[] = {(char *)path};
+  lw_vm *vm = lw_vm_new(LW_VM_SERVE, 1, argv);
+  lw_code code = lw_vm_load(vm, path, (lw_span){text, size}, why);
+  free(text);
+  if (code == LW_OK && !vm->published) {
+    *why = lw_printf_dup("%s: does not return worker.backend{...}", path);
+    code = LW_PROTOCOL;
+  }
+  if (code != LW_OK) {
+    lw_vm_close(vm);
+    return NULL;
+  }
+  lw_generation *g = lw_calloc(1, sizeof *g);
+  *g = (lw_generation){.vm = vm, .router = vm->published, .number = ++loaded};
+  alive++;
+  vm->owner = g;
+  g->router->retire = retire_router;
+  const char *model_url = lw_service_get()->model_url;
+  lw_code set = model_url
+                    ? lw_router_set_text(g->router, "model_server_url", lw_span_of(model_url))
+                    : LW_OK;
+  assert(set == LW_OK);
+  (void)set;
+  lw_router_seal(g->router);
+  return g;
+}
+
+void lw_generation_retire(lw_generation *g) { lw_router_unref(g->router); }

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT
+ * Coroutines at work. The drain calls task_resume() through each task's wake: the only place where
+ * Lua is resumed. What a task opened ends with it. Owns tasks; their coroutines are the VM's and are
+ * used again. */
+#include "script/task.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdlib.h>
+
+#include "floor/log.h"
+#include "script/call.h"
+#include "worker/work.h"
+
+enum { IDLE_COROUTINES = 1024 };
+
+static lw_task *current;
+static unsigned task_count;
+
+lw_task *lw_task_current(void) { return current; }
+unsigned lw_task_count(void) { return task_count; }
+
+/* -- the end -- */
+
+static void bury_task(lw_grave *g) { free(LW_CONTAINER_OF(g, lw_task, grave)); }
+
+static void close_calls(lw_task *t) {
+  lw_list *node;
+  while ((node = t->calls.next) != &t->calls) lw_call_free(LW_CONTAINER_OF(node, lw_call, node));
+}
+
+static void give_back_coroutine(lw_task *t, bool reusable) {
+  lw_vm *vm = t->vm;
+  if (reusable && vm->idle_count < IDLE_COROUTINES && !vm->closing) {
+    vm->idle[vm->idle_count++] = t->ref;
+  } else {
+    luaL_unref(vm->L, LUA_REGISTRYINDEX, t->ref);
+  }
+}
+
+static void end_task(lw_task *t, bool reusable) {
+  close_calls(t);
+  lw_wake_cancel(&t->wake);
+  lw_timer_fini(&t->timer);
+  lw_list_remove(&t->node);
+  give_back_coroutine(t, reusable);
+  task_count--;
+  lw_vm *vm = t->vm;
+  lw_request *r = t->request;
+  lw_loop_bury(&t->grave, bury_task);
+  if (r) {
+    if (r->writer == &t->wake) r->writer = NULL;
+    lw_work_task_done(lw_work_of(r));
+  }
+  lw_vm_task_ended(vm);
+}
+
+/* -- resuming -- */
+
+static void task_resume(lw_task *t) {
+  lua_State *co = t->L;
+  current = t;
+  int status = lua_resume(co, 0);
+  current = NULL;
+  if (status == LUA_YIELD) {
+    bool idle = lua_gettop(co) > 0 && lua_toboolean(co, -1);
+    lua_settop(co, 0);
+    if (idle) end_task(t, true);
+    return;
+  }
+  const char *text = status == 0 ? "its main function returned" : lua_tostring(co, -1);
+  lw_error("a task failed outside of its handler: %s", text ? text : "no message");
+  if (t->request && !lw_request_is_over(t->request)) {
+    lw_response_error(t->request, 500, "script", "the worker script failed");
+  }
+  end_task(t, false);
+}
+
+static void run_task(lw_wake *w) { task_resume(LW_CONTAINER_OF(w, lw_task, wake)); }
+
+static void on_timer(lw_timer *timer) {
+  lw_task *t = LW_CONTAINER_OF(timer, lw_task, timer);
+  t->timed = true;
+  lw_loop_wake(&t->wake);
+}
+
+/* -- the beginning -- */
+
+static void take_coroutine(lw_task *t) {
+  lw_vm *vm = t->vm;
+  if (vm->idle_count) {
+    t->ref = vm->idle[--vm->idle_count];
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, t->ref);
+    t->L = lua_tothread(vm->L, -1);
+    lua_pop(vm->L, 1);
+    return;
+  }
+  t->L = lua_newthread(vm->L);
+  t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
+  lua_rawgeti(t->L, LUA_REGISTRYINDEX, vm->main_ref);
+}
+
+lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job) {
+  lw_task *t = lw_calloc(1, sizeof *t);
+  t->vm = vm;
+  t->request = request;
+  t->job = job;
+  if (!vm->idle) vm->idle = lw_calloc(IDLE_COROUTINES, sizeof *vm->idle);
+  take_coroutine(t);
+  lw_list_init(&t->calls);
+  lw_wake_init(&t->wake, run_task);
+  lw_timer_init(&t->timer, on_timer);
+  lw_list_append(&vm->tasks, &t->node);
+  vm->task_count++;
+  task_count++;
+  lw_loop_wake(&t->wake);
+  return t;
+}
+
+void lw_task_cancel(lw_task *t) {
+  t->cancelled = true;
+  for (lw_list *node = t->calls.next; node != &t->calls; node = node->next) {
+    lw_call_stop(LW_CONTAINER_OF(node, lw_call, node));
+  }
+  lw_loop_wake(&t->wake);
+}
+
+/* -- waits -- */
+
+lw_code lw_task_sleep(lw_task *t, double seconds) {
+  if (t->cancelled) {
+    t->sleeping = false;
+    lw_timer_stop(&t->timer);
+    return LW_CANCELLED;
+  }
+  if (!t->sleeping) {
+    t->sleeping = true;
+    t->timed = false;
+    lw_timer_start(&t->timer, (uint64_t)(LW_MIN(seconds, 1e9) * 1000 + 0.999));
+    return LW_AGAIN;
+  }
+  if (!t->timed) return LW_AGAIN;
+  t->sleeping = false;
+  return LW_OK;
+}
+
+lw_code lw_task_wait_notify(lw_task *t, int key, double seconds) {
+  if (!t->waiting_notify && !t->cancelled) {
+    t->waiting_notify = true;
+    t->notified = t->timed = false;
+    t->notify_key = key;
+    if (seconds >= 0) lw_timer_start(&t->timer, (uint64_t)(LW_MIN(seconds, 1e9) * 1000));
+    return LW_AGAIN;
+  }
+  lw_code code = t->notified ? LW_OK : t->cancelled ? LW_CANCELLED : t->timed ? LW_TIMEOUT : LW_AGAIN;
+  if (code != LW_AGAIN) {
+    t->waiting_notify = false;
+    lw_timer_stop(&t->timer);
+  }
+  return code;
+}
+
+void lw_task_notify(lw_vm *vm, int key) {
+  for (lw_list *node = vm->tasks.next; node != &vm->tasks; node = node->next) {
+    lw_task *t = LW_CONTAINER_OF(node, lw_task, node);
+    if (!t->waiting_notify || t->notify_key != key) continue;
+    t->notified = true;
+    lw_loop_wake(&t->wake);
+  }
+}
+
+/* -- for routers -- */
+
+static lw_task *start_for_route(lw_router *router, lw_request *r, int job) {
+  return lw_task_start(router->owner, r, job);
+}
+static void wake_task(lw_task *t) { lw_loop_wake(&t->wake); }
+
+const lw_task_ops lw_task_route_ops = {start_for_route, lw_task_cancel, wake_task};

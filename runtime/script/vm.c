@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT
+ * Lua states: the library inside the binary, protected loading, closing when the last task is gone.
+ * Called by script/generation and program/run. Owns the state, its idle coroutines, the routers and
+ * servers that its script made. */
+#include "script/vm.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "exchange/server.h"
+#include "floor/log.h"
+#include "script/embedded.h"
+#include "script/made.h"
+#include "script/task.h"
+
+enum { SCRIPT_MAX = 16 << 20 };
+
+/* -- the library -- */
+
+static const lw_embedded_text *find_text(const char *name) {
+  for (size_t i = 0; i < lw_embedded_count; i++) {
+    if (strcmp(lw_embedded[i].name, name) == 0) return &lw_embedded[i];
+  }
+  return NULL;
+}
+
+const char *lw_embedded_find(const char *name, size_t *size) {
+  const lw_embedded_text *t = find_text(name);
+  *size = t ? (size_t)(t->end - t->text) : 0;
+  return t ? t->text : NULL;
+}
+
+char *lw_script_read(const char *path, size_t *size, char **why) {
+  FILE *f = fopen(path, "rb");
+  if (!f) {
+    *why = lw_printf_dup("%s: %s", path, strerror(errno));
+    return NULL;
+  }
+  char *text = NULL;
+  size_t n = 0, capacity = 0, got;
+  do {
+    if (n == capacity) text = lw_realloc(text, capacity = capacity ? capacity * 2 : 65536);
+    got = fread(text + n, 1, capacity - n, f);
+    n += got;
+  } while (got && n <= SCRIPT_MAX);
+  bool failed = ferror(f) != 0;
+  fclose(f);
+  if (failed || n > SCRIPT_MAX) {
+    *why = lw_printf_dup("%s: %s", path, failed ? "can't be read" : "longer than 16 MB");
+    free(text);
+    return NULL;
+  }
+  *size = n;
+  return text;
+}
+
+/* package.preload function: upvalue 1 is the module's name. */
+static int load_module(lua_State *L) {
+  const lw_embedded_text *t = find_text(lua_tostring(L, lua_upvalueindex(1)));
+  const char *dir = getenv("LUAWORKER_LUA");
+  char chunk[512];
+  int status;
+  if (dir) {
+    snprintf(chunk, sizeof chunk, "%s/%s", dir, t->file);
+    status = luaL_loadfile(L, chunk);
+  } else {
+    snprintf(chunk, sizeof chunk, "@%s", t->file);
+    status = luaL_loadbuffer(L, t->text, (size_t)(t->end - t->text), chunk);
+  }
+  if (status != 0) return lua_error(L);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+static void preload_library(lua_State *L) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  for (size_t i = 0; i < lw_embedded_count; i++) {
+    if (strncmp(lw_embedded[i].name, "luaworker", 9) != 0) continue;
+    lua_pushstring(L, lw_embedded[i].name);
+    lua_pushcclosure(L, load_module, 1);
+    lua_setfield(L, -2, lw_embedded[i].name);
+  }
+  lua_pop(L, 2);
+  size_t n = 0;
+  const char *cdef = lw_embedded_find("cdef", &n);
+  lua_pushlstring(L, cdef, n);
+  lua_setglobal(L, "LW_CDEF");
+}
+
+/* -- entering Lua in protected mode -- */
+
+static int add_traceback(lua_State *L) {
+  const char *text = lua_tostring(L, 1);
+  if (text) luaL_traceback(L, L, text, 1);
+  return 1;
+}
+
+/* Calls the function below `nargs` arguments. On failure its message is on the stack. */
+static lw_code lw_pcall(lua_State *L, int nargs, int nresults, bool traceback) {
+  int handler = 0;
+  if (traceback) {
+    handler = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, handler);
+  }
+  int status = lua_pcall(L, nargs, nresults, handler);
+  if (handler) lua_remove(L, handler);
+  return status == 0 ? LW_OK : LW_PROTOCOL;
+}
+
+/* For tests of the boundary: LUAWORKER_JIT=off|hot, LUAWORKER_GC=aggressive. */
+static void apply_modes(lua_State *L) {
+  const char *jit = getenv("LUAWORKER_JIT"), *gc = getenv("LUAWORKER_GC");
+  const char *code = NULL;
+  if (jit && strcmp(jit, "off") == 0) code = "jit.off() jit.flush()";
+  if (jit && strcmp(jit, "hot") == 0) code = "jit.opt.start('hotloop=2', 'hotexit=2')";
+  if (code && (luaL_loadstring(L, code) != 0 || lw_pcall(L, 0, 0, false) != LW_OK)) {
+    lw_die("LUAWORKER_JIT=%s can't be applied", jit);
+  }
+  if (gc && strcmp(gc, "aggressive") == 0) {
+    lua_gc(L, LUA_GCSETPAUSE, 0);
+    lua_gc(L, LUA_GCSETSTEPMUL, 10000);
+  }
+}
+
+static void set_arg(lua_State *L, int argc, char *const *argv) {
+  lua_createtable(L, argc, 1);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i);
+  }
+  lua_setglobal(L, "arg");
+}
+
+static void take_entry_points(lw_vm *vm) {
+  lua_State *L = vm->L;
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "luaworker.task");
+  if (lw_pcall(L, 1, 1, true) != LW_OK) lw_die("the library does not load: %s", lua_tostring(L, -1));
+  lua_getfield(L, -1, "main");
+  vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_getfield(L, -1, "load");
+  vm->load_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_settop(L, 0);
+}
+
+lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
+  lw_vm *vm = lw_calloc(1, sizeof *vm);
+  vm->mode = mode;
+  lw_list_init(&vm->tasks);
+  lw_list_init(&vm->routers);
+  lw_list_init(&vm->servers);
+  vm->L = luaL_newstate();
+  if (!vm->L) lw_die("no memory for a Lua state");
+  luaL_openlibs(vm->L);
+  preload_library(vm->L);
+  apply_modes(vm->L);
+  set_arg(vm->L, argc, argv);
+  take_entry_points(vm);
+  return vm;
+}
+
+static lw_vm *loading;
+lw_vm *lw_vm_loading(void) { return loading; }
+
+lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
+  lua_State *L = vm->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm->load_ref);
+  lua_pushstring(L, path);
+  lua_pushlstring(L, text.p, text.n);
+  lua_pushstring(L, vm->mode == LW_VM_SERVE ? "serve" : "run");
+  loading = vm;
+  lw_code code = lw_pcall(L, 3, 0, false);
+  loading = NULL;
+  if (code != LW_OK) {
+    const char *message = lua_tostring(L, -1);
+    *why = lw_strdup(message ? message : "an error that is not a text");
+  }
+  lua_settop(L, 0);
+  return code;
+}
+
+size_t lw_vm_heap_bytes(const lw_vm *vm) {
+  return (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+}
+
+/* -- closing -- */
+
+typedef struct closing_vm {
+  lw_grave grave;
+  lw_vm *vm;
+} closing_vm;
+
+static void bury_vm(lw_grave *g) {
+  closing_vm *c = LW_CONTAINER_OF(g, closing_vm, grave);
+  lw_made_free_all(c->vm);
+  lua_close(c->vm->L);
+  free(c->vm->idle);
+  free(c->vm);
+  free(c);
+}
+
+static void bury_when_quiet(lw_vm *vm) {
+  if (!vm->closing || vm->task_count) return;
+  closing_vm *c = lw_calloc(1, sizeof *c);
+  c->vm = vm;
+  lw_loop_bury(&c->grave, bury_vm);
+}
+
+void lw_vm_task_ended(lw_vm *vm) {
+  vm->task_count--;
+  if (vm->task_count) return;
+  if (vm->closing) {
+    bury_when_quiet(vm);
+  } else if (vm->on_quiet) {
+    vm->on_quiet(vm);
+  }
+}
+
+void lw_vm_close(lw_vm *vm) {
+  assert(!vm->closing);
+  vm->closing = true;
+  for (lw_list *node = vm->tasks.next; node != &vm->tasks; node = node->next) {
+    lw_task_cancel(LW_CONTAINER_OF(node, lw_task, node));
+  }
+  bury_when_quiet(vm);
+}

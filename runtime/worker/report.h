@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * Reports to the autoscaler (protocol, "Reports to the autoscaler"): worker_status and
+ * delete_requests. Looked at every second, sent when due; never in a request's way. */
+#pragma once
+
+#include "worker/account.h"
+
+typedef struct lw_report_settings {
+  const char *addresses; /* comma-separated base URLs; copied, as all texts here */
+  int64_t worker_id;     /* CONTAINER_ID */
+  const char *master_token, *url; /* url: the advertised one */
+  bool delete_requests_v1;        /* the older form of delete_requests */
+} lw_report_settings;
+
+void lw_report_start(const lw_report_settings *s, lw_account *account);
+/* The worker became ready after `loadtime_s`, or is in error (error_msg; "" clears it): sent at once. */
+void lw_report_loaded(double loadtime_s, double max_perf);
+void lw_report_error(const char *error_msg);
+/* No further reports; a running post is given up. */
+void lw_report_stop(void);
+uint64_t lw_report_failures(void);

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT
+ * The walk of one request (see work.h). Called by worker/service when a request is complete or its
+ * client left, by script/api for what scripts ask, by the queue and the pipe. Owns each lw_work from
+ * begin to settle, and through it the envelope, the model call and the record. The envelope's own
+ * checks are in worker/envelope. */
+#include "worker/work.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "floor/log.h"
+#include "worker/envelope.h"
+#include "worker/service.h"
+
+static void settle_when_over(lw_work *w);
+
+/* -- the end -- */
+
+static lw_outcome outcome_of(const lw_work *w) {
+  if (w->request->state == LW_REQUEST_GONE) return LW_CANCELLED_OUTCOME;
+  if (w->admission == LW_ADMIT_REFUSED) return LW_REJECTED;
+  bool error = w->failed || w->model_status >= 500 || w->request->state == LW_REQUEST_CUT;
+  return error ? LW_ERROR : LW_SUCCESS;
+}
+
+static void close_account(lw_work *w) {
+  if (w->counted && w->record.outcome == LW_RUNNING) {
+    lw_account_end(lw_service_get()->account, &w->record, outcome_of(w));
+  }
+}
+
+static void log_end(const lw_work *w) {
+  lw_request_note note = {.route = w->route->path, .workload = -1, .queue_ms = -1,
+                          .source = w->source, .error = w->error};
+  if (w->counted) {
+    note.outcome = lw_outcome_name(w->record.outcome);
+    note.workload = w->record.workload;
+    if (w->record.working_at > 0) {
+      note.queue_ms = (w->record.working_at - w->record.received_at) * 1000;
+    }
+  }
+  lw_request_log(w->request, &note);
+}
+
+static void stop_model(lw_work *w) {
+  lw_pipe_stop(&w->pipe);
+  if (w->upstream) lw_upstream_close(w->upstream);
+  w->upstream = NULL;
+}
+
+static void drop_envelope(lw_work *w) {
+  lw_doc_unref(w->doc);
+  w->doc = NULL;
+}
+
+static void settle_when_over(lw_work *w) {
+  if (!lw_request_is_over(w->request) || w->task || !w->pipe.stopped) return;
+  stop_model(w);
+  lw_queue_leave(lw_service_get()->queue, &w->entry);
+  close_account(w);
+  log_end(w);
+  lw_timer_fini(&w->queue_deadline);
+  lw_wake_cancel(&w->wake);
+  drop_envelope(w);
+  lw_body_unref(w->model_body);
+  free(w->error);
+  lw_router *router = w->route->router;
+  lw_request *r = w->request;
+  free(w);
+  lw_router_unref(router);
+  lw_request_release(r);
+}
+
+static void note_failure(lw_work *w, const char *source, const char *text) {
+  w->failed = true;
+  w->source = source;
+  if (!w->error) w->error = lw_strdup(text);
+}
+
+void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span log) {
+  note_failure(w, source, text);
+  if (log.n) {
+    lw_field f[] = {lw_field_text("request_id", w->request->id), lw_field_span("error", log)};
+    lw_log_fields(LW_LOG_ERROR, source, f, LW_ARRAY_SIZE(f));
+  }
+  if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
+  lw_response_error(w->request, status, source, text);
+  settle_when_over(w);
+}
+
+void lw_work_task_done(lw_work *w) {
+  w->task = NULL;
+  bool passing = !w->pipe.stopped;
+  if (!lw_request_is_over(w->request) && !passing) {
+    lw_work_fail(w, 500, "script", "the worker script gave no answer", (lw_span){0, 0});
+    return;
+  }
+  settle_when_over(w);
+}
+
+void lw_work_on_gone(lw_request *r) {
+  lw_work *w = r->work;
+  stop_model(w);
+  close_account(w);
+  lw_queue_leave(lw_service_get()->queue, &w->entry);
+  if (w->task) w->route->router->ops->cancel(w->task);
+  settle_when_over(w);
+}
+
+/* -- the call to the model -- */
+
+int lw_work_status_for(lw_code failure) { return failure == LW_TIMEOUT ? 504 : 502; }
+
+void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error) {
+  if (status) w->model_status = status;
+  if (failure != LW_OK && failure != LW_CANCELLED) note_failure(w, "model", error);
+}
+
+void lw_work_model_done(lw_work *w) { lw_queue_leave(lw_service_get()->queue, &w->entry); }
+
+static void on_piped(lw_pipe *p, lw_code result) {
+  lw_work *w = LW_CONTAINER_OF(p, lw_work, pipe);
+  if (p->head_sent) w->model_status = lw_upstream_status(w->upstream);
+  if (result != LW_OK) {
+    char text[400];
+    snprintf(text, sizeof text, "%s", lw_upstream_error(w->upstream));
+    stop_model(w);
+    lw_work_fail(w, lw_work_status_for(result), "model", text, (lw_span){0, 0});
+    return;
+  }
+  stop_model(w);
+  settle_when_over(w);
+}
+
+static void begin_call(lw_work *w) {
+  w->called = true;
+  if (w->counted) lw_account_working(lw_service_get()->account, &w->record);
+}
+
+/* Fields from a parsed head and our own are legal already. */
+static void send_field(lw_upstream *u, lw_span name, lw_span value) {
+  if (lw_upstream_header(u, name, value) != LW_OK) lw_debug("a field was not sent to the model");
+}
+
+lw_upstream *lw_work_call(lw_work *w, lw_wake *wake) {
+  lw_route *route = w->route;
+  lw_upstream *u = lw_upstream_open(LW_SPAN("POST"), lw_span_of(route->model_url), wake);
+  lw_upstream_set_role(u, "model");
+  lw_upstream_timeouts timeouts = lw_route_timeouts(route);
+  lw_upstream_set_timeouts(u, &timeouts);
+  send_field(u, LW_SPAN("Content-Type"), LW_SPAN("application/json"));
+  send_field(u, LW_SPAN("X-Request-Id"), lw_span_of(w->request->id));
+  if (w->model_body) {
+    lw_upstream_body(u, w->model_body, (lw_span){w->model_body->p, w->model_body->n});
+  } else {
+    lw_upstream_body(u, w->request->body, w->payload);
+  }
+  begin_call(w);
+  return u;
+}
+
+static bool has_model(lw_work *w) {
+  if (w->route->model_url) return true;
+  lw_work_fail(w, 500, "script", "the worker has no model_server_url", (lw_span){0, 0});
+  return false;
+}
+
+/* The bytes to send are referenced by the upstream; nobody reads the rest of the request again. */
+static void drop_bodies(lw_work *w) {
+  drop_envelope(w);
+  lw_body_unref(w->model_body);
+  w->model_body = NULL;
+  lw_request_drop_body(w->request);
+}
+
+void lw_work_forward(lw_work *w) {
+  if (lw_request_is_over(w->request) || !has_model(w)) return;
+  w->upstream = lw_work_call(w, &w->pipe.wake);
+  drop_bodies(w);
+  lw_pipe_start(&w->pipe, w->upstream, w->request);
+  lw_upstream_start(w->upstream);
+}
+
+void lw_work_forward_answer(lw_work *w, lw_upstream *u) {
+  if (lw_request_is_over(w->request)) {
+    lw_upstream_close(u);
+    return;
+  }
+  w->upstream = u;
+  lw_upstream_set_wake(u, &w->pipe.wake);
+  lw_pipe_start(&w->pipe, u, w->request);
+}
+
+/* A route that passes requests on unsigned: end-to-end fields, query and body go with it. */
+static void forward_plain(lw_work *w) {
+  lw_request *r = w->request;
+  if (!has_model(w)) return;
+  const lw_h1_head *head = r->head;
+  char *url = lw_printf_dup("%s%s%.*s", w->route->model_url, head->query.n ? "?" : "",
+                            (int)head->query.n, head->query.n ? head->query.p : "");
+  lw_upstream *u = w->upstream = lw_upstream_open(head->method_text, lw_span_of(url), &w->pipe.wake);
+  free(url);
+  lw_upstream_set_role(u, "model");
+  lw_upstream_timeouts timeouts = lw_route_timeouts(w->route);
+  lw_upstream_set_timeouts(u, &timeouts);
+  send_field(u, LW_SPAN("X-Request-Id"), lw_span_of(r->id));
+  for (size_t i = 0; i < head->headers.count; i++) {
+    const lw_header *h = &head->headers.items[i];
+    if (lw_header_is_hop_by_hop(&head->headers, h->name)) continue;
+    if (!lw_span_ieq(h->name, LW_SPAN("x-request-id"))) send_field(u, h->name, h->value);
+  }
+  if (r->body->n) lw_upstream_body(u, r->body, (lw_span){r->body->p, r->body->n});
+  lw_pipe_start(&w->pipe, u, r);
+  lw_upstream_start(u);
+}
+
+/* -- admission -- */
+
+static void refuse_busy(lw_work *w, double estimate_s, const char *text) {
+  char retry[16];
+  double limit = LW_MAX(w->route->max_queue_time, 0);
+  snprintf(retry, sizeof retry, "%u", lw_queue_retry_after_s(estimate_s, limit));
+  w->admission = LW_ADMIT_REFUSED;
+  close_account(w);
+  lw_headers_add(&w->request->answer, LW_SPAN("Retry-After"), lw_span_of(retry));
+  lw_response_error(w->request, 429, NULL, text);
+}
+
+static void begin_hook_or_forward(lw_work *w) {
+  if (w->route->response_hook > 0) {
+    w->task = w->route->router->ops->start(w->route->router, w->request, w->route->job);
+  } else {
+    lw_work_forward(w);
+  }
+}
+
+static void run_turn(lw_wake *wake) {
+  lw_work *w = LW_CONTAINER_OF(wake, lw_work, wake);
+  if (lw_request_is_over(w->request)) return;
+  if (w->turn) {
+    w->admission = LW_ADMIT_GRANTED;
+    lw_timer_stop(&w->queue_deadline);
+  } else if (w->expired && w->admission == LW_ADMIT_QUEUED) {
+    lw_queue_leave(lw_service_get()->queue, &w->entry);
+    refuse_busy(w, 0, "the request waited longer than max_queue_time");
+  } else {
+    return;
+  }
+  if (w->task) {
+    w->route->router->ops->wake(w->task);
+  } else if (w->admission == LW_ADMIT_GRANTED) {
+    begin_hook_or_forward(w);
+  } else {
+    settle_when_over(w);
+  }
+}
+
+void lw_work_on_turn(lw_queue_entry *entry) {
+  lw_work *w = LW_CONTAINER_OF(entry, lw_work, entry);
+  w->turn = true;
+  lw_loop_wake(&w->wake);
+}
+
+static void on_queue_deadline(lw_timer *t) {
+  lw_work *w = LW_CONTAINER_OF(t, lw_work, queue_deadline);
+  w->expired = true;
+  lw_loop_wake(&w->wake);
+}
+
+static lw_code enter_queue(lw_work *w) {
+  size_t bytes = w->request->body ? w->request->body->n : 0;
+  lw_code code = lw_queue_enter(lw_service_get()->queue, &w->entry, bytes);
+  if (code == LW_LIMIT) {
+    refuse_busy(w, 0, "the queue is full");
+    return LW_BUSY;
+  }
+  if (code == LW_OK) {
+    w->admission = LW_ADMIT_GRANTED;
+    return LW_OK;
+  }
+  w->admission = LW_ADMIT_QUEUED;
+  if (w->route->max_queue_time >= 0) {
+    lw_timer_start(&w->queue_deadline, (uint64_t)(w->route->max_queue_time * 1000));
+  }
+  return LW_AGAIN;
+}
+
+static lw_code ask_admission(lw_work *w, double workload) {
+  lw_service *s = lw_service_get();
+  double estimate = lw_queue_estimate_s(lw_account_load(s->account), w->route->router->max_perf);
+  w->counted = true;
+  lw_account_receive(s->account, &w->record, w->reqnum, w->request_idx, workload);
+  if (w->route->max_queue_time >= 0 && estimate > w->route->max_queue_time) {
+    refuse_busy(w, estimate, "the worker is busy");
+    return LW_BUSY;
+  }
+  if (w->route->parallel > 0) {
+    w->admission = LW_ADMIT_GRANTED;
+    return LW_OK;
+  }
+  return enter_queue(w);
+}
+
+lw_code lw_work_admit(lw_work *w, double workload) {
+  if (w->request->state == LW_REQUEST_GONE) return LW_CANCELLED;
+  switch (w->admission) {
+    case LW_ADMIT_NOT_ASKED: return ask_admission(w, workload);
+    case LW_ADMIT_QUEUED: return LW_AGAIN;
+    case LW_ADMIT_GRANTED: return LW_OK;
+    default: return LW_BUSY;
+  }
+}
+
+void lw_work_set_model_body(lw_work *w, lw_span json) {
+  lw_body_unref(w->model_body);
+  w->model_body = lw_body_new();
+  lw_body_append(w->model_body, json.p, json.n);
+}
+
+lw_code lw_work_invalid(lw_work *w, lw_span json) {
+  if (w->request->state != LW_REQUEST_WAITING) return LW_MISUSE;
+  lw_response_send(w->request, 422, "application/json", json);
+  return LW_OK;
+}
+
+/* -- the beginning -- */
+
+static void reject_signature(lw_work *w, const char *why) {
+  lw_info("request %s: signature refused: %s", w->request->id, why);
+  w->counted = true;
+  w->admission = LW_ADMIT_REFUSED;
+  /* Its numbers are not to be believed: anyone may have written them. */
+  lw_account_reject(lw_service_get()->account, &w->record, -1, -1, w->cost);
+  note_failure(w, "runtime", why);
+  lw_response_error(w->request, 401, NULL, "invalid signature");
+}
+
+static bool check_envelope(lw_work *w) {
+  lw_envelope e;
+  lw_buf refusal;
+  lw_buf_init(&refusal, 0, 65536, 0);
+  w->doc = lw_doc_parse(w->request->body);
+  int status = lw_envelope_read(&w->doc->json, &e, &refusal);
+  if (status == 0) {
+    w->reqnum = e.reqnum;
+    w->request_idx = e.request_idx;
+    w->cost = e.cost;
+    w->payload_root = e.payload;
+    w->payload = lw_json_text(&w->doc->json, e.payload);
+    const char *why = NULL;
+    lw_service *s = lw_service_get();
+    if (!s->unsecured && lw_auth_verify_url(s->auth, e.url, e.signature, &why) != LW_OK) {
+      reject_signature(w, why);
+    } else if (e.has_session) {
+      status = 410;
+      lw_buf_add_span(&refusal, LW_SPAN("{\"error\":\"invalid session\"}"));
+    }
+  }
+  if (status) lw_response_send(w->request, status, "application/json", lw_buf_peek(&refusal));
+  lw_buf_fini(&refusal);
+  return !lw_request_is_over(w->request);
+}
+
+static void begin_work(lw_work *w) {
+  if (!check_envelope(w)) {
+    settle_when_over(w);
+    return;
+  }
+  if (w->route->payload_hook > 0) {
+    w->task = w->route->router->ops->start(w->route->router, w->request, w->route->job);
+    return;
+  }
+  drop_envelope(w);
+  lw_code code = ask_admission(w, w->route->workload);
+  if (code == LW_OK) {
+    begin_hook_or_forward(w);
+  } else if (code == LW_BUSY) {
+    settle_when_over(w);
+  }
+}
+
+void lw_work_begin(lw_route *route, lw_request *r) {
+  lw_work *w = lw_calloc(1, sizeof *w);
+  w->request = r;
+  w->route = route;
+  w->reqnum = w->request_idx = -1;
+  r->work = w;
+  lw_router_ref(route->router);
+  lw_list_init(&w->record.node);
+  lw_queue_entry_init(&w->entry);
+  lw_timer_init(&w->queue_deadline, on_queue_deadline);
+  lw_wake_init(&w->wake, run_turn);
+  lw_pipe_init(&w->pipe, on_piped);
+  switch (route->kind) {
+    case LW_KIND_HANDLER: w->task = route->router->ops->start(route->router, r, route->job); break;
+    case LW_KIND_FORWARD: forward_plain(w); break;
+    case LW_KIND_WORK: begin_work(w); break;
+  }
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * One request's walk through the worker, from the complete request to its one end:
+ *
+ *   envelope → signature → [task: payload hooks] → admission → wait for the turn
+ *     → call the model → [task: response hook | pipe] → end: account, log line, release
+ *
+ * A plain handler's request begins at its task, a forwarded one at its call. Scripts act on it only
+ * through the functions below; each checks that its call makes sense in the present state. */
+#pragma once
+
+#include "exchange/pipe.h"
+#include "wire/doc.h"
+#include "worker/account.h"
+#include "worker/queue.h"
+#include "worker/route.h"
+
+typedef enum lw_admission { LW_ADMIT_NOT_ASKED, LW_ADMIT_QUEUED, LW_ADMIT_GRANTED, LW_ADMIT_REFUSED } lw_admission;
+
+typedef struct lw_work {
+  lw_request *request;
+  lw_route *route;
+  struct lw_task *task; /* NULL: none runs */
+  lw_record record;
+  bool counted; /* the record is in the account */
+  lw_admission admission;
+  lw_queue_entry entry;
+  lw_timer queue_deadline;
+  lw_wake wake; /* its turn has come, or its time in the queue is over */
+  bool turn, expired;
+  lw_doc *doc; /* the envelope, while a hook may ask for it */
+  uint32_t payload_root;
+  lw_span payload;     /* within request->body */
+  lw_body *model_body; /* what a hook made of it; NULL: the payload as it came */
+  int64_t reqnum, request_idx;
+  double cost;
+  lw_upstream *upstream; /* the piped call to the model */
+  lw_pipe pipe;
+  bool called; /* a call to the model has begun */
+  int model_status;
+  bool failed; /* it counts as an error */
+  const char *source; /* who failed: static text */
+  char *error;        /* for the log line */
+} lw_work;
+
+/* r is complete and its owner from now on. */
+void lw_work_begin(lw_route *route, lw_request *r);
+void lw_work_on_gone(lw_request *r); /* its client left */
+void lw_work_on_turn(lw_queue_entry *entry);
+
+/* -- for scripts; all in the drain -- */
+static inline lw_work *lw_work_of(const lw_request *r) { return r->work; }
+/* 422 with this JSON body. */
+lw_code lw_work_invalid(lw_work *w, lw_span json);
+void lw_work_set_model_body(lw_work *w, lw_span json); /* copies */
+/* LW_OK, LW_AGAIN (its task is woken), LW_BUSY (answered), LW_CANCELLED. */
+lw_code lw_work_admit(lw_work *w, double workload);
+void lw_work_forward(lw_work *w); /* model's answer passed through */
+/* Passes the answer of an upstream that was opened elsewhere; it must have been opened with
+ * lw_work_call() or be re-targeted to the pipe's wake by the caller. Takes it over. */
+void lw_work_forward_answer(lw_work *w, lw_upstream *u);
+/* Opens, not yet started, the route's call to the model with the payload or model body. */
+lw_upstream *lw_work_call(lw_work *w, lw_wake *wake);
+/* What came of a script's call to the model: decides success or error at the end. */
+void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error);
+/* The model is done with this request: the queue's slot goes to the next. */
+void lw_work_model_done(lw_work *w);
+/* It failed: answers {"error","source"} or cuts. source is static text; log may be {0,0}. */
+void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span log);
+void lw_work_task_done(lw_work *w); /* its task has ended */
+
+int lw_work_status_for(lw_code failure); /* 504 for a silent model, else 502 */
