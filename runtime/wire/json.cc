@@ -273,7 +273,7 @@ bool read_number(walk *w, lw_json_node *node, const char *start) {
   bool lost = std::isinf(value) || (value == 0 && d.significant > 0);
   node->kind = lost || (d.integral && !minus_zero) ? LW_JSON_BIG : LW_JSON_NUMBER;
   node->number = value;
-  node->escaped = node->kind == LW_JSON_BIG || differs_in_print(&d, value, start, n);
+  if (node->kind == LW_JSON_BIG || differs_in_print(&d, value, start, n)) node->escaped = 2;
   return true;
 }
 

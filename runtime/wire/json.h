@@ -37,9 +37,9 @@ typedef struct lw_json_node {
     uint64_t count; /* array: elements; object: members */
   };
   uint32_t string_length;
-  uint32_t escaped; /* STRING: 1 when the text holds a backslash, 2 when moreover lw_json_escape would
-                       write another text ("\/", "\u00e9"). Numbers: 1 when the canonical print
-                       (decimal digits for INT and UINT, else lw_json_number_text) differs. */
+  uint32_t escaped; /* 2: the canonical print of the value (lw_json_escape, lw_json_number_text, the
+                       digits of INT and UINT) differs from its text: "\/", "\u00e9", 1.0, any BIG.
+                       1: the same, but a STRING's text holds a backslash. Else 0. */
 } lw_json_node;
 /* cdef: end */
 

@@ -69,11 +69,7 @@ static uint32_t write_value(writer *w, uint32_t i) {
       put(w, slice.p, slice.n);
   }
   bool same = lw_span_eq((lw_span){w->out + before, w->n - before}, slice);
-  if (node->kind == LW_JSON_STRING) {
-    CHECK(same == (node->escaped != 2));
-  } else if (node->kind != LW_JSON_BIG) {
-    CHECK(same == (node->escaped == 0));
-  }
+  CHECK(node->kind == LW_JSON_BIG || same == (node->escaped != 2));
   CHECK(node->next == i + 1);
   return node->next;
 }
