@@ -104,13 +104,31 @@ bool lw_header_name_ok(lw_span name) {
   return name.n > 0;
 }
 
+static inline bool is_value_byte(unsigned char c) { return (c >= 0x20 || c == '\t') && c != 0x7f; }
+
+/* Whether one of the eight bytes is below 0x20, or is 0x7f. */
+static inline bool has_control(uint64_t eight) {
+  const uint64_t ones = 0x0101010101010101u, tops = ones * 0x80;
+  uint64_t less = (eight - ones * 0x20) & ~eight;
+  uint64_t zero_if_del = eight ^ ones * 0x7f;
+  uint64_t del = (zero_if_del - ones) & ~zero_if_del;
+  return ((less | del) & tops) != 0;
+}
+
 bool lw_header_value_ok(lw_span value) {
-  bool bad = false;
-  for (size_t i = 0; i < value.n; i++) { /* no early exit: so it is vectorised */
-    unsigned char c = (unsigned char)value.p[i];
-    bad |= (c < 0x20 && c != '\t') | (c == 0x7f);
+  size_t i = 0;
+  for (; value.n - i >= 8; i += 8) {
+    uint64_t eight;
+    memcpy(&eight, value.p + i, 8);
+    if (!has_control(eight)) continue;
+    for (size_t j = i; j < i + 8; j++) { /* it may be a tab, which is fine */
+      if (!is_value_byte((unsigned char)value.p[j])) return false;
+    }
   }
-  return !bad && lw_span_trim(value).n == value.n;
+  for (; i < value.n; i++) {
+    if (!is_value_byte((unsigned char)value.p[i])) return false;
+  }
+  return lw_span_trim(value).n == value.n;
 }
 
 static bool is_connection_field(lw_span name) {
