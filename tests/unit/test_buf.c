@@ -278,6 +278,32 @@ static void test_memory_of_mixed_moves(void **state) {
   free(bytes);
 }
 
+/* The rest of a large chunk is copied out of it, not carried along with it. */
+static void test_memory_of_rests(void **state) {
+  (void)state;
+  if (!heap_is_measured()) skip();
+  enum {
+    BUFS_FED = 50
+  };
+  static lw_buf to[BUFS_FED];
+  char *bytes = pattern(65536);
+  lw_buf_drop_spares();
+  size_t before = heap_in_use();
+  for (int i = 0; i < BUFS_FED; i++) {
+    lw_buf from;
+    lw_buf_init(&from, 0, 1, 0);
+    lw_buf_init(&to[i], 0, 1, 0);
+    lw_buf_add(&from, bytes, 65536);
+    lw_buf_consume(&from, 65536 - 1500);
+    lw_buf_move(&to[i], &from, 1500);
+    assert_bytes(&to[i], bytes + 65536 - 1500, 1500);
+  }
+  lw_buf_drop_spares();
+  assert_in_range(heap_in_use() - before, BUFS_FED * 1500, BUFS_FED * 2300);
+  for (int i = 0; i < BUFS_FED; i++) lw_buf_fini(&to[i]);
+  free(bytes);
+}
+
 /* -- the walk -- */
 
 #define BUFS 3
@@ -417,6 +443,7 @@ int main(void) {
       cmocka_unit_test(test_move_gathers_small_pieces),
       cmocka_unit_test(test_memory_held),
       cmocka_unit_test(test_memory_of_mixed_moves),
+      cmocka_unit_test(test_memory_of_rests),
       cmocka_unit_test(test_walk),
   };
   return cmocka_run_group_tests_name("buf", tests, NULL, drop_spares);

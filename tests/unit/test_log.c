@@ -272,6 +272,8 @@ static void test_levels(void **state) {
     lw_log_level parsed = LW_LOG_WARN;
     assert_true(lw_log_parse_level(names[least], &parsed));
     assert_int_equal(parsed, least);
+    lw_log_setup(STDERR_FILENO, parsed, LW_LOG_TEXT);
+    assert_false(lw_log_enabled(LW_LOG_OFF));
     for (int level = LW_LOG_DEBUG; level <= LW_LOG_ERROR; level++) {
       begin(parsed, LW_LOG_TEXT);
       assert_int_equal(lw_log_enabled((lw_log_level)level), level >= least);
@@ -536,7 +538,9 @@ static void test_reader_gone(void **state) {
   void (*before)(int) = signal(SIGPIPE, SIG_IGN);
   begin_pipe(LW_LOG_TEXT, true);
   close(source_fd);
+  errno = ENOENT;
   lw_info("nobody reads");
+  assert_int_equal(errno, ENOENT);
   source_fd = dup(sink_fd);
   finish_pipe();
   signal(SIGPIPE, before);
