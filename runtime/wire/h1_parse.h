@@ -52,8 +52,7 @@ void lw_h1_free(lw_h1_parser *p);
 
 /* Takes bytes; returns how many were consumed (all, unless the state became READY, DONE or ERROR:
  * then the rest belongs to what follows and must be fed again). In READY, DONE and ERROR nothing is
- * consumed. Body bytes are handed out by lw_h1_body() after each call. Empty lines before a
- * request line are skipped (RFC 9112 §2.2), two at most. */
+ * consumed. Empty lines before a request line are skipped (RFC 9112 §2.2), two at most. */
 size_t lw_h1_feed(lw_h1_parser *p, const char *bytes, size_t n);
 lw_h1_state lw_h1_state_of(const lw_h1_parser *p);
 /* Whether any byte of a request has arrived since new/next (tells 408 from a quiet close). */
@@ -62,7 +61,8 @@ const lw_h1_head *lw_h1_head_of(const lw_h1_parser *p); /* READY, BODY, DONE */
 
 /* READY → BODY, or DONE at once when the request has no body. Body bytes are decoded and appended
  * by lw_h1_feed() to *body, which the caller owns; more than max_body decoded bytes → ERROR 413
- * (a Content-Length over it: at once). Chunk framing overhead is bounded (→ ERROR 400). */
+ * (a Content-Length or a chunk's size over it: at once). Chunk extensions and trailers are checked,
+ * bounded (→ ERROR 400) and dropped. */
 void lw_h1_begin_body(lw_h1_parser *p, lw_body *body, uint64_t max_body);
 /* DONE → HEAD. */
 void lw_h1_next(lw_h1_parser *p);
