@@ -485,8 +485,8 @@ static void test_cloud_is_not_told(void **state) {
   (void)state;
   start_reports("https://cloud.vast.ai/api/v0/", false);
   end_one(1, LW_SUCCESS, 1);
-  await_ended(
-      0); /* not even kept; and the loop does not turn here, so nothing is sent to that host */
+  /* Not even kept. The loop does not turn here, so nothing is sent to that host. */
+  await_ended(0);
   lw_report_stop();
   start_reports("https://cloud.vast.ai/api/v0, http://127.0.0.1:1", false);
   end_one(1, LW_SUCCESS, 1);
