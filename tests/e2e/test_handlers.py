@@ -205,7 +205,7 @@ def test_http_get_and_post(start, model):
     worker = start(handler(f"""
       local a = worker.http.get("{model.url}/get")
       local b = worker.http.post("{model.url}/else", {{ json = {{ k = 1 }}, headers = {{ ["X-H"] = "v" }} }})
-      local c = worker.http.request("PUT", "{model.url}/else", {{ body = "raw" }})
+      local c = worker.http.request {{ method = "PUT", url = "{model.url}/else", body = "raw" }}
       return worker.json {{ a = a:body(), b = b:json().k, c = c:body() }}"""))
     assert worker.get("/x").json() == {"a": "got", "b": 1, "c": "raw"}
     seen = {e.method: e for e in model.seen()}

@@ -288,7 +288,7 @@ def test_a_kept_connection_that_breaks_inside_the_answer_is_not_tried_again(work
     client = worker.start("/generate")
     exchange = held.next()
     assert exchange.connection.number == 0, "the connection is used again"
-    exchange.send(b"HTTP/1.1 200 O").close()
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-").close()
     assert client.read_response().status == 502
     assert len(model.seen()) == 2
 

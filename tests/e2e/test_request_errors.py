@@ -19,13 +19,20 @@ def echoing(model):
 
 
 def expect_error(client, status, closes, method="POST"):
-    response = client.read_response(method)
+    return expect_state(client, client.read_response(method), status, closes)
+
+
+def expect_state(client, response, status, closes):
+    """closes: whether the connection must close; None: as the answer says."""
     assert response.status == status, (response.status, response.body)
     assert response.complete
     answer = response.json()
     assert isinstance(answer["error"], str) and answer["error"]
     assert response.headers.get("Content-Type", "").startswith("application/json")
-    assert ("close" in response.headers.tokens("Connection")) == closes
+    announced = "close" in response.headers.tokens("Connection")
+    if closes is None:
+        closes = announced
+    assert announced == closes
     if closes:
         client.expect_end()
     else:
@@ -37,7 +44,25 @@ def expect_error(client, status, closes, method="POST"):
 # -- the connection goes on --
 
 def test_404_keeps_the_connection(worker):
-    expect_error(worker.connect().send(post("/nothing")), 404, False)
+    expect_error(worker.connect().send(request("GET", "/nothing")), 404, False)
+
+
+@pytest.mark.parametrize("target,fields,status", [
+    ("/nothing", [], 404), ("/ping", [], 405), ("/generate", [("Content-Encoding", "gzip")], 415),
+    ("/generate", [("Expect", "miracles")], 417), ("/nothing", [CHUNKED], 404),
+])
+@pytest.mark.parametrize("together", [True, False], ids=["body at once", "body after the answer"])
+def test_refused_with_a_body_still_to_come(worker, target, fields, status, together):
+    """Either the body is passed over and the connection goes on, or it closes and says so."""
+    client = worker.connect()
+    body = b"{}" if CHUNKED not in fields else b"2\r\n{}\r\n0\r\n\r\n"
+    data = request("POST", target, body, fields)
+    if together:
+        expect_error(client.send(data), status, None)
+        return
+    response = client.send(data[: -len(body)]).read_response()
+    client.try_send(body)
+    expect_state(client, response, status, None)
 
 
 def test_405_keeps_the_connection_and_names_the_methods(worker):
