@@ -9,7 +9,6 @@ local failure = require "luaworker.failure"
 local json = require "luaworker.json"
 local log = require "luaworker.log"
 local model = require "luaworker.model"
-local payload_of = require "luaworker.payload"
 local request = require "luaworker.request"
 local response = require "luaworker.response"
 local buffer = require "string.buffer"
@@ -74,11 +73,7 @@ local function set_model_body(r, value)
     error("returned " .. base.show(value) .. ", expected a table or JSON text", 0)
   end
   scratch:reset()
-  if payload_of.is_instance(value) then
-    payload_of.encode_to(scratch, value)
-  else
-    json.encode_to(scratch, value)
-  end
+  json.encode_to(scratch, value)
   local p, n = scratch:ref()
   C.lw_api_request_set_model_body(r, p, n)
 end
