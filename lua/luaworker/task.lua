@@ -81,7 +81,10 @@ function task.main()
 end
 
 local function run_script(chunk, path)
+  local me = await.current()
+  await.set_current(nil) -- nothing in it may wait
   local ok, result = xpcall(chunk, catch)
+  await.set_current(me)
   if ok then return result end
   error(path .. ": the script failed: " .. failure.describe(result), 0)
 end
