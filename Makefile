@@ -1,0 +1,41 @@
+# The two commands of the README, and shortcuts. Every target installs what it needs.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+
+.PHONY: build demo dev test bench format lint deps clean asan debug
+
+build: deps
+	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build --preset release -j $(JOBS)
+
+debug asan: deps
+	@cmake --preset $@ -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build --preset $@ -j $(JOBS)
+
+demo: build
+	@examples/demo.sh
+
+dev: build
+	@exec build/release/luaworker dev workers/hello_world.lua
+
+test:
+	@tests/run.sh
+
+bench: build
+	@tools/install.sh bench
+	@bench/run.py
+
+format:
+	@tools/install.sh lint
+	@clang-format -i $$(git ls-files 'runtime/*.[ch]' 'runtime/*.cc' 'tests/*.[ch]' 'bench/*.[ch]')
+
+lint: build
+	@tools/install.sh lint
+	@tests/lint/run.sh
+
+deps:
+	@mkdir -p build
+	@tools/install.sh build
+
+clean:
+	rm -rf build
