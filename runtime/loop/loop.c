@@ -113,7 +113,11 @@ void lw_loop_fini(void) {
 }
 
 uv_loop_t *lw_loop_uv(void) { return &loop.uv; }
-void lw_loop_run(void) { uv_run(&loop.uv, UV_RUN_DEFAULT); }
+void lw_loop_run(void) {
+  uv_ref((uv_handle_t *)&loop.prepare);
+  uv_run(&loop.uv, UV_RUN_DEFAULT);
+  uv_unref((uv_handle_t *)&loop.prepare);
+}
 void lw_loop_stop(void) { uv_stop(&loop.uv); }
 
 void lw_wake_init(lw_wake *w, void (*run)(lw_wake *w)) {

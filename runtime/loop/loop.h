@@ -18,7 +18,7 @@ void lw_loop_init(void);
 /* Closes the loop; asserts that no handle is left open. */
 void lw_loop_fini(void);
 uv_loop_t *lw_loop_uv(void);
-/* Runs until lw_loop_stop(), or until no handle keeps it alive. */
+/* Runs until lw_loop_stop(). */
 void lw_loop_run(void);
 void lw_loop_stop(void);
 
