@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""One noun, one room: every .c of the runtime has its unit test, or a reason here why it has none."""
+
+from tree import ROOT, end, files
+
+REASONS = {
+    "runtime/wire/h1_answer.c": "tests/unit/test_upstream.c: every answer of a model passes it",
+    "runtime/wire/h1_check.c": "tests/unit/test_h1_parse.c: the parser's own validator",
+    "runtime/wire/json_text.c": "tests/unit/test_json.c: the second half of wire/json.h",
+    "runtime/wire/json_unescape.c": "tests/unit/test_json.c: strings",
+    "runtime/script/api.c": "adapters without logic: tests/lua and tests/e2e call every one",
+    "runtime/program/main.c": "tests/e2e/test_commands.py",
+    "runtime/program/run.c": "tests/lua: every test is run by it",
+    "runtime/program/serve.c": "tests/e2e: every case starts it",
+    "runtime/program/dev.c": "tests/e2e/test_commands.py",
+}
+
+rooms = {str(path): path.stem for path in files("runtime", endings={".c", ".cc"})}
+findings = []
+for path, room in rooms.items():
+    tested = (ROOT / f"tests/unit/test_{room}.c").exists()
+    if not tested and path not in REASONS:
+        findings.append(f"{path}: no tests/unit/test_{room}.c and no reason in tests/lint/rooms.py")
+    if tested and path in REASONS:
+        findings.append(f"{path}: has a test now; its reason in tests/lint/rooms.py can go")
+findings += [f"{path}: is gone; its reason in tests/lint/rooms.py can go" for path in REASONS
+             if path not in rooms]
+end(findings)
