@@ -33,8 +33,8 @@ struct lw_conn {
   lw_grave grave;
   lw_timer read_timer, write_timer;
   uint64_t write_timeout_ms;
-  size_t lingered;
-  bool started, reading, gone, was_high, closing, lingering, shut;
+  size_t lingered, unsent_mark;
+  bool started, reading, gone, closing, lingering, shut;
   char remote[56];
 };
 
@@ -169,26 +169,26 @@ static bool write_some(lw_conn *c) {
   return true;
 }
 
+/* Bytes that the kernel has not taken, those within a running uv_write counted exactly. */
+static size_t unsent(lw_conn *c) {
+  return c->out.size - c->writing + uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
+}
+
 static void flush_now(lw_conn *c) {
   if (c->closing || c->writing || (c->gone && !c->lingering)) return;
-  size_t before = c->out.size;
   if (!write_some(c)) {
     tell_gone(c, true);
     return;
   }
   if (c->out.size == 0) {
     lw_timer_stop(&c->write_timer);
-  } else if (c->write_timeout_ms && (c->out.size < before || !lw_timer_active(&c->write_timer))) {
+  } else if (c->write_timeout_ms && !lw_timer_active(&c->write_timer)) {
+    c->unsent_mark = unsent(c);
     lw_timer_start(&c->write_timer, c->write_timeout_ms);
   }
   shut_when_flushed(c);
   if (c->closing || c->lingering) return;
-  if (c->out.size == 0 || (c->was_high && lw_buf_is_low(&c->out))) {
-    c->was_high = false;
-    c->events->on_writable(c->owner);
-  } else if (lw_buf_is_high(&c->out)) {
-    c->was_high = true;
-  }
+  if (lw_buf_is_low(&c->out)) c->events->on_writable(c->owner);
 }
 
 static void run_flush(lw_wake *w) { flush_now(LW_CONTAINER_OF(w, lw_conn, flush)); }
@@ -200,7 +200,11 @@ size_t lw_conn_pending(const lw_conn *c) { return c->out.size; }
 
 static void on_write_deadline(lw_timer *t) {
   lw_conn *c = LW_CONTAINER_OF(t, lw_conn, write_timer);
-  if (c->lingering) {
+  size_t left = unsent(c);
+  if (left < c->unsent_mark) {
+    c->unsent_mark = left;
+    lw_timer_start(t, c->write_timeout_ms);
+  } else if (c->lingering) {
     close_now(c, true);
   } else {
     tell_gone(c, true);

@@ -20,7 +20,7 @@ typedef struct lw_conn_events {
   /* The peer will send no more (FIN), or the connection broke (RST, write error, write deadline);
    * once. From a uv callback or the drain: only mark. */
   void (*on_gone)(void *owner, bool broken);
-  /* The out buffer has fallen to its low mark after it was high, or became empty. In the drain. */
+  /* Bytes left and the out buffer is at its low mark or below. In the drain. */
   void (*on_writable)(void *owner);
   void (*on_read_deadline)(void *owner); /* see lw_conn_read_deadline; in the timers phase: only mark */
   void (*on_closed)(void *owner);
