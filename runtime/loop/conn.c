@@ -33,7 +33,8 @@ struct lw_conn {
   lw_grave grave;
   lw_timer read_timer, write_timer;
   uint64_t write_timeout_ms;
-  size_t lingered, unsent_mark;
+  uint64_t confirmed, sent_mark;
+  size_t lingered;
   bool started, reading, gone, closing, lingering, shut;
   char remote[56];
 };
@@ -130,6 +131,16 @@ void lw_conn_close(lw_conn *c, lw_close_how how) {
 
 /* -- writing -- */
 
+/* Bytes that the kernel has taken so far, those of a running uv_write counted exactly. */
+static uint64_t sent(lw_conn *c) {
+  return c->confirmed + c->writing - uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
+}
+
+static void confirm(lw_conn *c, size_t n) {
+  lw_buf_consume(&c->out, n);
+  c->confirmed += n;
+}
+
 static void on_written(uv_write_t *req, int status) {
   lw_conn *c = req->handle->data;
   if (c->closing) return;
@@ -139,7 +150,7 @@ static void on_written(uv_write_t *req, int status) {
     tell_gone(c, true);
     return;
   }
-  lw_buf_consume(&c->out, n);
+  confirm(c, n);
   lw_conn_flush(c);
 }
 
@@ -159,7 +170,7 @@ static bool write_some(lw_conn *c) {
     int taken = uv_try_write((uv_stream_t *)&c->tcp, bufs, (unsigned)n);
     if (taken == UV_EAGAIN) taken = 0;
     if (taken < 0) return false;
-    lw_buf_consume(&c->out, (size_t)taken);
+    confirm(c, (size_t)taken);
     if ((size_t)taken == total) continue;
     n = gather(c, bufs);
     c->writing = 0;
@@ -167,11 +178,6 @@ static bool write_some(lw_conn *c) {
     if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, (unsigned)n, on_written) != 0) return false;
   }
   return true;
-}
-
-/* Bytes that the kernel has not taken, those within a running uv_write counted exactly. */
-static size_t unsent(lw_conn *c) {
-  return c->out.size - c->writing + uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
 }
 
 static void flush_now(lw_conn *c) {
@@ -183,7 +189,7 @@ static void flush_now(lw_conn *c) {
   if (c->out.size == 0) {
     lw_timer_stop(&c->write_timer);
   } else if (c->write_timeout_ms && !lw_timer_active(&c->write_timer)) {
-    c->unsent_mark = unsent(c);
+    c->sent_mark = sent(c);
     lw_timer_start(&c->write_timer, c->write_timeout_ms);
   }
   shut_when_flushed(c);
@@ -200,9 +206,8 @@ size_t lw_conn_pending(const lw_conn *c) { return c->out.size; }
 
 static void on_write_deadline(lw_timer *t) {
   lw_conn *c = LW_CONTAINER_OF(t, lw_conn, write_timer);
-  size_t left = unsent(c);
-  if (left < c->unsent_mark) {
-    c->unsent_mark = left;
+  if (sent(c) > c->sent_mark) {
+    c->sent_mark = sent(c);
     lw_timer_start(t, c->write_timeout_ms);
   } else if (c->lingering) {
     close_now(c, true);
