@@ -156,7 +156,8 @@ function Answer:body()
 end
 
 local function not_json(self, doc)
-  local text = "the answer is not JSON: " .. ffi_string(C.lw_api_doc_error(doc))
+  local text = (self._of_model and "the model's answer" or "the answer") .. " is not JSON: "
+    .. ffi_string(C.lw_api_doc_error(doc))
   C.lw_api_doc_unref(doc)
   if self._of_model then error(failure.new(502, "model", text), 0) end
   error(text, 3)

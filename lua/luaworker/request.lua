@@ -70,22 +70,19 @@ end
 
 local root = ffi.new "uint32_t[1]"
 
---- The payload decoded; what is not read of it stays in C. Nil when the request has none.
+--- The payload decoded, for a route with payload hooks; long strings stay in C until they are read.
 function request.decode_payload(r)
   local doc = C.lw_api_request_doc(r, root)
-  if doc == nil then return nil end
+  if doc == nil then error("this request has no payload", 0) end
   return json.from_doc(doc, root[0], true)
 end
 
---- The payload as the hooks before saw it (routes with a signed envelope).
+--- The payload as the hooks before saw it (routes with a signed envelope), else nil.
 function getters:payload()
-  local r, task = handle_of(self), self._task
-  local payload = task.payload
-  if payload == nil then
-    payload = request.decode_payload(r)
-    task.payload = payload
-  end
-  return payload
+  local payload = self._task and self._task.payload
+  if payload ~= nil then return payload end
+  local json_text = read_text(self, C.LW_REQUEST_PAYLOAD)
+  if json_text ~= "" then return (json.decode(json_text)) end
 end
 
 --- The request's body, a string. Of a signed envelope, all of it.
