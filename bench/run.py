@@ -1,0 +1,285 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""luaworker and nginx side by side before one model stand-in: requests, streams, memory, start and
+large bodies. Prints one table and writes build/bench/result.json; docs/performance.md tells how to
+read them. Peers take turns, so that all see the same minutes of the machine.
+
+  bench/run.py [--quick]
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import peers
+
+PROXIES = ("nginx", "hooks", "plain")
+CONNECTIONS = (1, 64, 512)
+STREAMS, RATE = 500, 50
+UPLOAD_STREAMS = 100
+
+problems = []
+
+
+def expect(holds, text):
+    if not holds and text not in problems:
+        problems.append(text)
+        print(f"WRONG: {text}", file=sys.stderr)
+
+
+def median(rows, key):
+    return statistics.median(row[key] for row in rows)
+
+
+def busy_percent(seconds):
+    """How busy the machine is with other things; only to be asked before the benchmark begins."""
+    def look():
+        fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        return sum(map(int, fields)), int(fields[3]) + int(fields[4])
+    all_before, idle_before = look()
+    time.sleep(seconds)
+    all_after, idle_after = look()
+    return 100 - 100 * (idle_after - idle_before) / max(all_after - all_before, 1)
+
+
+class Bench:
+    def __init__(self, quick):
+        self.rounds = 1 if quick else 3
+        self.stream_rounds = 1 if quick else 2
+        self.seconds = 0.5 if quick else 1.5
+        self.starts = 3 if quick else 11
+        self.tokens = 100 if quick else 200
+        self.uploads = 2 if quick else 5
+        self.model = peers.start_model(self.tokens, RATE)
+        self.rows = []  # (measure, {peer: value}, target)
+
+    def add(self, measure, values, direction="", hooks=None, plain=None, ratio=True):
+        """Targets are for ratios to nginx when `ratio`, else for the values themselves."""
+        self.rows.append({"measure": measure, "values": values, "better": direction,
+                          "targets": {"hooks": hooks, "plain": plain}, "of_ratio": ratio})
+
+    def port(self, proxy):
+        return (proxy or self.model).port
+
+    # -- start and rest --
+
+    def measure_start(self):
+        times, rest = {n: [] for n in PROXIES}, {n: [] for n in PROXIES}
+        for turn in range(self.starts):
+            for name in PROXIES:
+                proxy = peers.start(name, self.model)
+                times[name].append(proxy.start_ms)
+                if turn == 0:
+                    time.sleep(0.5)
+                    rest[name].append(proxy.memory_kb("VmRSS") / 1024)
+                proxy.stop()
+        self.add("start to listening, ms", {n: statistics.median(t) for n, t in times.items()},
+                 "less", 30, 30, ratio=False)
+        self.add("memory at rest, MB", {n: r[0] for n, r in rest.items()}, "less", 16, 16,
+                 ratio=False)
+
+    # -- JSON requests --
+
+    def check_answers(self, proxies):
+        _, wanted = peers.post(self.model.port, "/generate", b"{}")
+        for name, proxy in proxies.items():
+            body = peers.small_body(proxy.port)
+            status, text = peers.post(proxy.port, "/generate", body)
+            expect(status == 200 and json.loads(text) == json.loads(wanted),
+                   f"{name}: /generate answers {status} with other than the model's JSON")
+            if name != "nginx":
+                forged = body.replace(b'"signature": "', b'"signature": "AAAA')
+                expect(peers.post(proxy.port, "/generate", forged)[0] == 401,
+                       f"{name}: a forged signature is not refused with 401")
+
+    def load_json(self, name, proxy, connections):
+        port = self.port(proxy)
+        file = peers.write_request("json", "/generate", peers.small_body(port))
+        before = proxy.cpu_s() if proxy else 0
+        row = peers.load("json", port, connections, self.seconds, file)
+        if proxy:
+            row["cpu_us"] = (proxy.cpu_s() - before) * 1e6 / max(row["answered"], 1)
+        expect(row["bad"] == 0 and row["good"] > 0,
+               f"{name}: {row['bad']} of {row['good']} JSON requests failed")
+        return row
+
+    def measure_json(self):
+        proxies = {name: peers.start(name, self.model) for name in PROXIES}
+        self.check_answers(proxies)
+        for connections in CONNECTIONS:
+            got = {"direct": [self.load_json("direct", None, connections)]}
+            for _ in range(self.rounds):
+                for name, proxy in proxies.items():
+                    got.setdefault(name, []).append(self.load_json(name, proxy, connections))
+            label = f"JSON, {connections} connection{'s' if connections > 1 else ''}"
+            self.add(f"{label}: requests/s", {n: median(r, "per_s") for n, r in got.items()},
+                     "more", 0.3, 0.4)
+            for key in ("p50", "p99"):
+                self.add(f"{label}: {key}, us",
+                         {n: median(r, f"{key}_us") for n, r in got.items()}, "less")
+            del got["direct"]
+            self.add(f"{label}: CPU per request, us",
+                     {n: median(r, "cpu_us") for n, r in got.items()}, "less")
+        for proxy in proxies.values():
+            proxy.stop()
+
+    # -- streams --
+
+    def load_streams(self, name, streams, *upload):
+        proxy = None if name == "direct" else peers.start(name, self.model)
+        if proxy:
+            time.sleep(0.3)
+        port = self.port(proxy)
+        file = peers.write_request("stream", "/generate_stream", peers.small_body(port))
+        if upload:
+            upload = (peers.write_request("image", "/generate", peers.image_body(port)), *upload)
+        before = (proxy.cpu_s(), proxy.memory_kb("VmRSS")) if proxy else None
+        row = self.watch(proxy, ["streams", port, streams, 1.0, file, *upload], before)
+        if proxy:
+            row["cpu_us"] = (proxy.cpu_s() - before[0]) * 1e6 / max(row["tokens"], 1)
+            row["peak_mb"] = proxy.memory_kb("VmHWM") / 1024
+            proxy.stop()
+        expect(row["good"] == streams and row["tokens"] == streams * self.tokens,
+               f"{name}: {row['good']} of {streams} streams whole, {row['tokens']} tokens")
+        return row
+
+    def watch(self, proxy, arguments, before):
+        """Runs load; looks at the memory when all streams are open."""
+        child = subprocess.Popen([str(a) for a in [peers.OUT / "load", *arguments]],
+                                 stdout=subprocess.PIPE)
+        time.sleep(1.0 + (self.tokens / RATE - 1.0) / 2)
+        open_kb = proxy.memory_kb("VmRSS") if proxy else 0
+        row = json.loads(child.communicate()[0])
+        if proxy:
+            row["stream_kb"] = (open_kb - before[1]) / int(arguments[2])
+        return row
+
+    def measure_streams(self):
+        got = {"direct": [self.load_streams("direct", STREAMS)]}
+        for _ in range(self.stream_rounds):
+            for name in PROXIES:
+                got.setdefault(name, []).append(self.load_streams(name, STREAMS))
+        direct = got.pop("direct")
+        label = f"{STREAMS} streams"
+        self.add(f"{label}: CPU per token, us", {n: median(r, "cpu_us") for n, r in got.items()},
+                 "less", 1.2, 1.2)
+        for key, text in (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9")):
+            values = {n: (median(r, key) - median(direct, key)) / 1e3 for n, r in got.items()}
+            self.add(f"{label}: added delay {text}, ms",
+                     {"direct": median(direct, key) / 1e3, **values}, "less")
+        first = {n: median(r, "first_p50_ms") for n, r in {"direct": direct, **got}.items()}
+        self.add(f"{label}: first token p50, ms", first, "less")
+        self.add(f"{label}: peak memory, MB", {n: median(r, "peak_mb") for n, r in got.items()},
+                 "less")
+        self.add("memory per open stream, KB", {n: median(r, "stream_kb") for n, r in got.items()},
+                 "less", 24, 24, ratio=False)
+
+    # -- large bodies --
+
+    def measure_uploads(self):
+        got = {"direct": [self.load_streams("direct", UPLOAD_STREAMS, self.uploads, 0.6)]}
+        for _ in range(self.stream_rounds):
+            for name in PROXIES:
+                row = self.load_streams(name, UPLOAD_STREAMS, self.uploads, 0.6)
+                got.setdefault(name, []).append(row)
+        uploads = {n: [u for row in rows for u in row["uploads"]] for n, rows in got.items()}
+        for name, rows in uploads.items():
+            expect(rows and all(u["status"] == 200 for u in rows),
+                   f"{name}: 11 MB bodies are answered {[u['status'] for u in rows]}")
+        for key, text in (("took_ms", "answered after"), ("busy_ms", "others' worst token"),
+                          ("quiet_ms", "worst token without it")):
+            self.add(f"11 MB body: {text}, ms", {n: median(u, key) for n, u in uploads.items()},
+                     "less")
+        self.add("11 MB body: delays others' tokens by, ms",
+                 {n: median(u, "busy_ms") - median(u, "quiet_ms") for n, u in uploads.items()},
+                 "less", 10, 10, ratio=False)
+
+
+# -- the table --
+
+def number(value):
+    if value is None:
+        return ""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def judge(row):
+    """Fills in ratios and verdicts."""
+    values = row["values"]
+    row["ratios"], row["verdicts"] = {}, {}
+    for name in ("hooks", "plain"):
+        if values.get("nginx", 0) > 0:
+            row["ratios"][name] = values[name] / values["nginx"]
+        target = row["targets"][name]
+        if target is not None:
+            figure = row["ratios"].get(name, 0) if row["of_ratio"] else values[name]
+            holds = figure >= target if row["better"] == "more" else figure <= target
+            row["verdicts"][name] = "pass" if holds else "FAIL"
+
+
+def target_text(row):
+    sign = ">=" if row["better"] == "more" else "<="
+    both = [t for t in row["targets"].values() if t is not None]
+    if not both:
+        return "", ""
+    text = f"{sign} {both[0]}" if both[0] == both[1] else f"{sign} {both[0]}, {sign} {both[1]}"
+    return text + (" of nginx" if row["of_ratio"] else ""), ", ".join(row["verdicts"].values())
+
+
+def print_table(rows):
+    lines = [["", "direct", "nginx", "hooks", "plain", "hooks / nginx", "plain / nginx", "target",
+              "hooks, plain"]]
+    for row in rows:
+        cells = [number(row["values"].get(n)) for n in ("direct", "nginx", "hooks", "plain")]
+        ratios = [number(row["ratios"].get(n)) for n in ("hooks", "plain")]
+        lines.append([row["measure"], *cells, *ratios, *target_text(row)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, ["-" * w if i == 0 or i > 6 else "-" * (w - 1) + ":"
+                     for i, w in enumerate(widths)])
+    for line in lines:
+        cells = [c.ljust(w) if i == 0 or i > 6 else c.rjust(w)
+                 for i, (c, w) in enumerate(zip(line, widths))]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="40 s instead of minutes")
+    quick = parser.parse_args().quick
+    if not peers.LUAWORKER.exists():
+        raise SystemExit(f"{peers.LUAWORKER} is missing: make build")
+    peers.compile_tools()
+    peers.make_key()
+    busy = busy_percent(1.0)
+    bench = Bench(quick)
+    begun = time.monotonic()
+    try:
+        for measure in (bench.measure_start, bench.measure_json, bench.measure_streams,
+                        bench.measure_uploads):
+            measure()
+            print(f"{measure.__name__[8:]} measured after {time.monotonic() - begun:.0f} s",
+                  file=sys.stderr)
+    finally:
+        bench.model.stop()
+    for row in bench.rows:
+        judge(row)
+    print_table(bench.rows)
+    result = {"date": time.strftime("%Y-%m-%d"), "quick": quick, "busy_before_percent": round(busy, 1),
+              "cores": os.cpu_count(), "problems": problems,
+              "rows": bench.rows}
+    (peers.OUT / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    failed = [r["measure"] for r in bench.rows if "FAIL" in r["verdicts"].values()]
+    if busy > 5:
+        print(f"\nThe machine was {busy:.0f} % busy with other things: don't trust these figures.")
+    print(f"\n{len(problems)} wrong answers, {len(failed)} missed targets")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
