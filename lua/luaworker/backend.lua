@@ -157,7 +157,7 @@ local function set_backend(router, opts, note)
     if value == nil then return end
     note_failed(C.lw_api_router_text(router, name, value, #value), name, note)
   end
-  text("model_server_url", opts.model_server_url)
+  text("model_server_url", model.url)
   text("model_log_file", opts.model_log_file)
   text("model_healthcheck_url", opts.model_healthcheck_url)
   number("max_sessions", opts.max_sessions)
@@ -187,11 +187,13 @@ function backend.offer(value, path)
   local note, raise = mistakes_of(path)
   options.check_backend(opts, note, is_route)
   raise()
+  C.lw_api_model_url(base.span)
+  local url = base.span.n > 0 and base.text(base.span) or opts.model_server_url
+  model.url = url:gsub("/+$", "")
   local router = C.lw_api_router_new()
   set_backend(router, opts, note)
   add_routes(router, opts.routes, opts, note)
   raise()
-  model.url = opts.model_server_url:gsub("/+$", "")
   if C.lw_api_router_publish(router) ~= base.OK then error(path .. ": " .. base.last_error(), 0) end
 end
 

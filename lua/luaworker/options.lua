@@ -153,12 +153,25 @@ local function check_routes(routes, path, note, is_route)
 end
 options.check_routes = check_routes
 
+-- A worker's unsigned routes only read: whoever reaches the port could use others for free.
+local function check_signed(routes, is_route, note)
+  for i, one in ipairs(type(routes) == "table" and routes or {}) do
+    local unsigned = is_route(one)
+      and (type(one.opts) == "function" or type(one.opts) == "table" and one.opts.is_forward)
+    if unsigned and one.method ~= "GET" then
+      note("routes[" .. i .. "]", one.method .. " with a function or worker.forward() would serve "
+        .. "requests that nobody signed: give a table of hooks, which may be empty")
+    end
+  end
+end
+
 --- The table given to worker.backend.
 function options.check_backend(opts, note, is_route)
   backend(opts, "", note)
   if type(opts) ~= "table" then return end
   if opts.model_server_url == nil then note("model_server_url", "is missing") end
   check_routes(opts.routes, "routes", note, is_route)
+  check_signed(opts.routes, is_route, note)
 end
 
 return options

@@ -285,6 +285,11 @@ struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *met
   return route;
 }
 
+void lw_api_model_url(lw_span *out) {
+  const char *url = lw_service_get()->model_url;
+  *out = url ? lw_span_of(url) : span("", 0);
+}
+
 int lw_api_router_publish(struct lw_router *r) {
   lw_vm *vm = this_vm();
   if (vm->mode != LW_VM_SERVE || vm->published) return LW_MISUSE;

@@ -137,6 +137,8 @@ struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *met
  * Text: endpoint (path at the model). */
 int lw_api_route_number(struct lw_route *r, const char *name, double value);
 int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_t n);
+/* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */
+void lw_api_model_url(lw_span *out);
 /* serve: these routes are this script's worker. LW_MISUSE when called twice. */
 int lw_api_router_publish(struct lw_router *r);
 /* run: listens (port 0: any); *port_out gets the port. LW_OK, or LW_IO (see lw_api_error). */

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "script/made.h"
-#include "worker/service.h"
 
 static unsigned loaded, alive;
 
@@ -40,12 +39,6 @@ lw_generation *lw_generation_load(const char *path, char **why) {
   alive++;
   vm->owner = g;
   g->router->retire = retire_router;
-  const char *model_url = lw_service_get()->model_url;
-  lw_code set = model_url
-                    ? lw_router_set_text(g->router, "model_server_url", lw_span_of(model_url))
-                    : LW_OK;
-  assert(set == LW_OK);
-  (void)set;
   lw_router_seal(g->router);
   return g;
 }

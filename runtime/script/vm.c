@@ -124,8 +124,8 @@ static void apply_modes(lua_State *L) {
     lw_die("LUAWORKER_JIT=%s can't be applied", jit);
   }
   if (gc && strcmp(gc, "aggressive") == 0) {
-    lua_gc(L, LUA_GCSETPAUSE, 0);
-    lua_gc(L, LUA_GCSETSTEPMUL, 10000);
+    lua_gc(L, LUA_GCSETPAUSE, 10);
+    lua_gc(L, LUA_GCSETSTEPMUL, 1000);
   }
 }
 
