@@ -105,6 +105,14 @@ do -- benchmarks
     "routes[1].benchmark.dataset: expected at least one payload")
 end
 
+do -- nobody signed what a plain function or a forward would take by POST
+  local text = "with a function or worker.forward() would serve requests that nobody signed: "
+    .. "give a table of hooks, which may be empty"
+  expect("", 'worker.post("/a", function() end)', "routes[1]: POST " .. text)
+  expect("", 'worker.get("/a", worker.forward()), worker.route("PUT", "/b", worker.forward())',
+    "routes[2]: PUT " .. text)
+end
+
 do -- mistakes in payload classes come with their route
   expect("", 'worker.post("/a", { payload = worker.payload { x = "strin" } })',
     'routes[1].payload.x: unknown type "strin", did you mean "string"?')
@@ -116,7 +124,7 @@ do -- what is right gets as far as being published
       model_healthcheck_url = "/h", ]],
     [[worker.post("/a", { payload = Input, endpoint = "/v1/a", total = 60 }),
       worker.post "/b", worker.get("/c", worker.forward "/health"),
-      worker.route("PUT", "/d", function() return "" end) ]]))
+      worker.route("GET", "/d", function() return "" end) ]]))
   check.eq(#lines_of(err), 1, err)
   check.ok(not err:find("routes[", 1, true), err)
 end
