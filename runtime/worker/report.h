@@ -13,9 +13,11 @@ typedef struct lw_report_settings {
 } lw_report_settings;
 
 void lw_report_start(const lw_report_settings *s, lw_account *account);
-/* The worker became ready after `loadtime_s`, or is in error (error_msg; "" clears it): sent at once. */
+/* The worker became ready after `loadtime_s`, or is in error (error_msg; "" clears it): sent at once,
+ * or right after the post that is under way. No-ops while no reports run. */
 void lw_report_loaded(double loadtime_s, double max_perf);
 void lw_report_error(const char *error_msg);
 /* No further reports; a running post is given up. */
 void lw_report_stop(void);
+/* Posts that were not taken, each attempt counted. */
 uint64_t lw_report_failures(void);
