@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
 import peers
 
 PROXIES = ("nginx", "hooks", "plain")
@@ -270,9 +271,8 @@ def main():
     for row in bench.rows:
         judge(row)
     print_table(bench.rows)
-    result = {"date": time.strftime("%Y-%m-%d"), "quick": quick, "busy_before_percent": round(busy, 1),
-              "cores": os.cpu_count(), "problems": problems,
-              "rows": bench.rows}
+    result = {"date": time.strftime("%Y-%m-%d"), "quick": quick, "cores": os.cpu_count(),
+              "busy_before_percent": round(busy, 1), "problems": problems, "rows": bench.rows}
     (peers.OUT / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     failed = [r["measure"] for r in bench.rows if "FAIL" in r["verdicts"].values()]
     if busy > 5:
