@@ -49,13 +49,12 @@ def test_memory_is_given_back_and_does_not_pile_up(start, model):
     model.on("/generate", endless())
     worker = start()
     grown = []
-    for _ in range(6):
+    for round_number in range(6):
         clients = []
         for _ in range(8):
             client = worker.connect(receive_buffer=4096)
             clients.append(client.send(request("POST", "/generate", envelope())))
-        wait_until(lambda: len(model.open_connections()) >= 8, "eight calls")
-        for exchange in model.seen()[-8:]:
+        for exchange in model.wait_seen(8 * (round_number + 1))[-8:]:
             assert exchange.blocked.wait(PATIENCE)
         grown.append(worker.memory_kb())
         for client in clients:

@@ -8,11 +8,11 @@ import pytest
 
 from harness.message import request
 from harness.model import answers, echo, refused_url, streams
-from harness.worker import backend
+from harness.worker import backend, run
 
 
-def handler(body, method="get", path="/x"):
-    return backend(f'worker.{method}("{path}", function(request) {body} end)')
+def handler(body):
+    return backend(f'worker.get("/x", function(request) {body} end)')
 
 
 def test_a_string_is_text(start):
@@ -79,19 +79,22 @@ def test_what_a_handler_sees(start):
     worker = start(handler("""
       return worker.json { method = request.method, path = request.path, query = request.query, id = request.id,
         header = request.headers["x-mine"], body = request:body(), json = request:json(),
-        addr = request.remote_addr }""", "post"))
-    got = worker.ask("POST", "/x?a=1&b=%20c&d", b'{"k":[1]}', [("X-Mine", "v"), ("X-Request-Id", "abc-1")]).json()
+        addr = request.remote_addr }"""))
+    got = worker.ask("GET", "/x?a=1&b=%20c&d", b'{"k":[1]}', [("X-Mine", "v"), ("X-Request-Id", "abc-1")]).json()
     assert got.pop("addr").startswith("127.0.0.1")
-    assert got == {"method": "POST", "path": "/x", "query": {"a": "1", "b": " c", "d": ""}, "id": "abc-1",
+    assert got == {"method": "GET", "path": "/x", "query": {"a": "1", "b": " c", "d": ""}, "id": "abc-1",
                    "header": "v", "body": '{"k":[1]}', "json": {"k": [1]}}
 
 
-@pytest.mark.parametrize("method", ["post", "get", "put", "delete", "patch"])
-def test_methods_of_routes(start, method):
-    if method not in ("post", "get"):
-        pytest.skip("worker.get and worker.post are the promised ones")
-    worker = start(handler("return request.method", method))
-    assert worker.ask(method.upper(), "/x", b"" if method == "post" else None).body == method.upper().encode()
+@pytest.mark.parametrize("route", [
+    'worker.post("/x", function() return "x" end)', 'worker.post("/x", worker.forward())',
+    'worker.route("DELETE", "/x", function() return "x" end)', 'worker.route("PUT", "/x", worker.forward())',
+])
+def test_unsigned_routes_of_a_worker_only_read(tmp_path, route):
+    script = tmp_path / "w.lua"
+    script.write_text(backend(route))
+    ended = run("serve", script, "--host", "127.0.0.1", "--port", "0", environment={"UNSECURED": "true"})
+    assert ended.returncode > 0 and "routes[1]" in ended.stderr and "signed" in ended.stderr
 
 
 def test_head_runs_the_get_handler(start):
@@ -263,10 +266,10 @@ def test_forward_passes_query_and_fields(start, model):
     assert seen.headers.get("X-Mine") == "v" and "X-Hop" not in seen.headers
 
 
-def test_forward_of_a_post_passes_the_body(start, model):
+def test_forward_passes_a_body(start, model):
     model.on("/raw", echo)
-    worker = start(backend('worker.post("/raw", worker.forward())'))
-    response = worker.ask("POST", "/raw", b"\0any bytes", [("Content-Type", "x/y")])
+    worker = start(backend('worker.get("/raw", worker.forward())'))
+    response = worker.ask("GET", "/raw", b"\0any bytes", [("Content-Type", "x/y")])
     assert (response.status, response.body) == (200, b"\0any bytes")
     assert model.last().headers.get("Content-Type") == "x/y"
 
