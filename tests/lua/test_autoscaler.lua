@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luaworker.autoscaler: routing by load, signed answers in the wire's shape, bounded memory.
 local autoscaler = require "luaworker.autoscaler"
+local check = require "check"
 
 local clock = 1000
 
@@ -27,7 +28,7 @@ end
 
 local function tell(scaler, ...)
   local status, value = scaler:worker_status(report(...))
-  assert(status == 200 and value.ok == true, status)
+  check.ok(status == 200 and value.ok == true, status)
 end
 
 local function ask(scaler, fields)
@@ -36,57 +37,53 @@ local function ask(scaler, fields)
     body[name] = value
   end
   local status, value = scaler:route(body)
-  assert(status == 200, status)
+  check.ok(status == 200, status)
   return value
-end
-
-local function same(got, expected)
-  assert(got == expected, ("expected %q, got %q"):format(tostring(expected), tostring(got)))
 end
 
 do -- the answer has the wire's shape, and the signature is over the canonical text
   local scaler = new_scaler()
   tell(scaler, 1)
   local route = ask(scaler, { cost = "12.5" })
-  same(route.url, "http://10.0.0.1:3000")
-  same(route.signature, 'signed {\n    "url": "http://10.0.0.1:3000"\n}')
-  same(route.cost, "12.5")
-  same(route.endpoint, "hello_world")
-  same(route.reqnum, 1)
-  same(route.request_idx, 1)
-  same(type(route.__request_id), "string")
+  check.eq(route.url, "http://10.0.0.1:3000")
+  check.eq(route.signature, 'signed {\n    "url": "http://10.0.0.1:3000"\n}')
+  check.eq(route.cost, "12.5")
+  check.eq(route.endpoint, "hello_world")
+  check.eq(route.reqnum, 1)
+  check.eq(route.request_idx, 1)
+  check.eq(type(route.__request_id), "string")
   local again = ask(scaler)
-  same(again.reqnum, 2)
-  same(again.request_idx, 2)
+  check.eq(again.reqnum, 2)
+  check.eq(again.request_idx, 2)
 end
 
 do -- no worker: no url, why, and a number that a later poll keeps
   local scaler = new_scaler()
   local route = ask(scaler)
-  same(route.url, nil)
-  same(route.status, "no worker has reported yet")
-  same(route.request_idx, 1)
+  check.eq(route.url, nil)
+  check.eq(route.status, "no worker has reported yet")
+  check.eq(route.request_idx, 1)
   tell(scaler, 1, { loadtime = 0 })
   tell(scaler, 2, { error_msg = "out of memory" })
   tell(scaler, 3, { url = "" })
   route = ask(scaler, { request_idx = route.request_idx })
-  same(route.url, nil)
-  same(route.status, "no worker is ready: 1 loading, 1 in error, 1 without a URL")
-  same(route.request_idx, 1)
+  check.eq(route.url, nil)
+  check.eq(route.status, "no worker is ready: 1 loading, 1 in error, 1 without a URL")
+  check.eq(route.request_idx, 1)
   tell(scaler, 1)
   route = ask(scaler, { request_idx = route.request_idx })
-  same(route.request_idx, 1)
-  same(route.reqnum, 1)
-  same(route.url, "http://10.0.0.1:3000")
+  check.eq(route.request_idx, 1)
+  check.eq(route.reqnum, 1)
+  check.eq(route.url, "http://10.0.0.1:3000")
 end
 
 do -- the least load in seconds of work wins, not the least load
   local scaler = new_scaler()
   tell(scaler, 1, { cur_load = 100, max_perf = 1000 })
   tell(scaler, 2, { cur_load = 50, max_perf = 100 })
-  same(ask(scaler, { cost = 0 }).url, "http://10.0.0.1:3000")
+  check.eq(ask(scaler, { cost = 0 }).url, "http://10.0.0.1:3000")
   tell(scaler, 1, { cur_load = 900, max_perf = 1000 })
-  same(ask(scaler, { cost = 0 }).url, "http://10.0.0.2:3000")
+  check.eq(ask(scaler, { cost = 0 }).url, "http://10.0.0.2:3000")
 end
 
 do -- a burst between two reports is spread; a report starts the count anew
@@ -100,11 +97,11 @@ do -- a burst between two reports is spread; a report starts the count anew
     count[url] = (count[url] or 0) + 1
   end
   for id = 1, 3 do
-    same(count["http://10.0.0." .. id .. ":3000"], 10)
+    check.eq(count["http://10.0.0." .. id .. ":3000"], 10)
   end
   tell(scaler, 2)
   for _ = 1, 5 do
-    same(ask(scaler).url, "http://10.0.0.2:3000")
+    check.eq(ask(scaler).url, "http://10.0.0.2:3000")
   end
 end
 
@@ -113,18 +110,18 @@ do -- requests that cost nothing take turns
   tell(scaler, 1)
   tell(scaler, 2)
   local first, second = ask(scaler, { cost = 0 }).url, ask(scaler, { cost = 0 }).url
-  assert(first ~= second)
-  same(ask(scaler, { cost = 0 }).url, first)
+  check.ok(first ~= second)
+  check.eq(ask(scaler, { cost = 0 }).url, first)
 end
 
 do -- a silent worker is dropped after a minute, not before
   local scaler = new_scaler()
   tell(scaler, 1)
   clock = clock + 60
-  assert(ask(scaler).url)
+  check.ok(ask(scaler).url)
   clock = clock + 1
-  same(ask(scaler).status, "no worker has reported yet")
-  same(#scaler:list_workers(), 0)
+  check.eq(ask(scaler).status, "no worker has reported yet")
+  check.eq(#scaler:list_workers(), 0)
 end
 
 do -- workers off the cloud are all number 0: the URL tells them apart
@@ -134,29 +131,29 @@ do -- workers off the cloud are all number 0: the URL tells them apart
   tell(scaler, 7)
   tell(scaler, 7, { url = "http://10.0.0.8:3000" })
   local list = scaler:list_workers()
-  same(#list, 3)
-  same(list[1].url, "http://10.0.0.8:3000")
-  same(list[1].id, 7)
-  same(list[1].status, "ready")
+  check.eq(#list, 3)
+  check.eq(list[1].url, "http://10.0.0.8:3000")
+  check.eq(list[1].id, 7)
+  check.eq(list[1].status, "ready")
 end
 
 do -- requests that make no sense
   local scaler = new_scaler()
-  same(scaler:route {}, 422)
+  check.eq(scaler:route {}, 422)
   local status, value = scaler:route { endpoint = "other" }
-  same(status, 404)
-  same(value.error, 'no endpoint is called "other" here; this one is "hello_world"')
-  same(scaler:worker_status {}, 422)
-  same(scaler:worker_status { id = 1 }, 422)
+  check.eq(status, 404)
+  check.eq(value.error, 'no endpoint is called "other" here; this one is "hello_world"')
+  check.eq(scaler:worker_status {}, 422)
+  check.eq(scaler:worker_status { id = 1 }, 422)
   local bad_urls = {
     "x", 'http://a"b', "http://a\\b", "http://a\nb", "http://a b", "http://\195\169", "ftp://a",
   }
   for _, url in ipairs(bad_urls) do
-    same(scaler:worker_status(report(1, { url = url })), 422)
+    check.eq(scaler:worker_status(report(1, { url = url })), 422)
   end
-  same(scaler:worker_status(report(1, { cur_load = "many" })), 422)
-  same(scaler:worker_status(report(1, { error_msg = 5 })), 422)
-  same(scaler.worker_count, 0)
+  check.eq(scaler:worker_status(report(1, { cur_load = "many" })), 422)
+  check.eq(scaler:worker_status(report(1, { error_msg = 5 })), 422)
+  check.eq(scaler.worker_count, 0)
 end
 
 do -- a signer that fails is an error, not an unsigned route
@@ -166,8 +163,8 @@ do -- a signer that fails is an error, not an unsigned route
   }
   tell(scaler, 1)
   local status, value = scaler:route { endpoint = "e" }
-  same(status, 500)
-  same(value.error, "no key")
+  check.eq(status, 500)
+  check.eq(value.error, "no key")
 end
 
 do -- both forms of delete_requests
@@ -182,19 +179,19 @@ do -- both forms of delete_requests
       { request_idx = 1, success = true, status = "Cancelled" }, { request_idx = 99 }, 5,
     },
   }
-  same(#ended, 2)
-  same(ended[1].status, "Cancelled")
-  same(ended[1].seconds, 2)
-  same(ended[2].status, "Error")
-  same(ended[2].seconds, nil)
-  same(autoscaler.describe_ended({ worker_id = 1 }, ended[1]),
+  check.eq(#ended, 2)
+  check.eq(ended[1].status, "Cancelled")
+  check.eq(ended[1].seconds, 2)
+  check.eq(ended[2].status, "Error")
+  check.eq(ended[2].seconds, nil)
+  check.eq(autoscaler.describe_ended({ worker_id = 1 }, ended[1]),
     "request 1 ended: Cancelled on worker 1 after 2.000 s")
-  same(scaler.requests[1], nil)
+  check.eq(scaler.requests[1], nil)
   ended = scaler:delete_requests { request_idxs = { 2 }, success = true }
-  same(ended[1].status, "Success")
-  same(next(scaler.requests), nil)
-  same(#scaler:delete_requests {}, 0)
-  same(#scaler:delete_requests { requests = "x", request_idxs = 5 }, 0)
+  check.eq(ended[1].status, "Success")
+  check.eq(next(scaler.requests), nil)
+  check.eq(#scaler:delete_requests {}, 0)
+  check.eq(#scaler:delete_requests { requests = "x", request_idxs = 5 }, 0)
 end
 
 do -- memory is bounded, whatever clients and workers say
@@ -211,29 +208,31 @@ do -- memory is bounded, whatever clients and workers say
   for _ in pairs(scaler.requests) do
     count = count + 1
   end
-  assert(count <= 10000, count)
+  check.ok(count <= 10000, count)
   for id = 2, 1000 do
     tell(scaler, id)
   end
-  same(scaler:worker_status(report(1001)), 503)
+  check.eq(scaler:worker_status(report(1001)), 503)
   tell(scaler, 500)
   clock = clock + 61
   tell(scaler, 1001)
-  same(scaler.worker_count, 1)
+  check.eq(scaler.worker_count, 1)
 end
 
 do -- the readable line
-  same(autoscaler.describe_report(report(3, { cur_load = 12.25, num_requests_recieved = 4 })),
+  check.eq(autoscaler.describe_report(report(3, { cur_load = 12.25, num_requests_recieved = 4 })),
     "worker 3 ready | load 12.25 (new 0, rejected 0) | perf 0 of 100 | working 0, received 4 | "
     .. "http://10.0.0.3:3000")
-  assert(autoscaler.describe_report(report(3, { loadtime = 0 })):find "worker 3 loading")
+  check.ok(autoscaler.describe_report(report(3, { loadtime = 0 })):find "worker 3 loading")
   local line = autoscaler.describe_report(report(3, { error_msg = "bad\n\27[31mfile" }))
-  assert(line:find("error: bad  [31mfile", 1, true), line)
+  check.ok(line:find("error: bad  [31mfile", 1, true), line)
 end
 
 do -- the endpoint's own key
   local found = new_scaler():list_endpoints().results[1]
-  same(found.endpoint_name, "hello_world")
-  same(type(found.api_key), "string")
-  same(type(found.id), "number")
+  check.eq(found.endpoint_name, "hello_world")
+  check.eq(type(found.api_key), "string")
+  check.eq(type(found.id), "number")
 end
+
+check.done()

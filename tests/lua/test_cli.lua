@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- luaworker.cli: what it reads, what it refuses and in which words.
+local check = require "check"
 local cli = require "luaworker.cli"
 
 local spec = {
@@ -15,71 +16,67 @@ local spec = {
 
 local function read(...)
   local out, err = cli.read({ ... }, spec)
-  assert(out, err)
+  check.ok(out, err)
   return out
 end
 
 --- What cli.read says about these arguments, which must be wrong.
 local function wrong(...)
   local out, err = cli.read({ ... }, spec)
-  assert(out == nil, "was accepted: " .. table.concat({ ... }, " "))
+  check.ok(out == nil, "was accepted: " .. table.concat({ ... }, " "))
   return err
-end
-
-local function same(got, expected)
-  assert(got == expected, ("expected %q, got %q"):format(tostring(expected), tostring(got)))
 end
 
 do -- defaults, and nothing else
   local options = read()
-  same(options.port, 5001)
-  same(options.load_seconds, 0)
-  same(options.rps, nil)
-  same(options.quiet, nil)
+  check.eq(options.port, 5001)
+  check.eq(options.load_seconds, 0)
+  check.eq(options.rps, nil)
+  check.eq(options.quiet, nil)
 end
 
 do -- every way to write an option
-  same(read("--port", "80").port, 80)
-  same(read("--port=80").port, 80)
-  same(read("-port", "80").port, 80)
-  same(read("--endpoint=a=b").endpoint, "a=b")
-  same(read("--endpoint=").endpoint, "")
-  same(read("-e", "x").endpoint, "x")
-  same(read("-q").quiet, true)
-  same(read("--load-seconds", "1.5").load_seconds, 1.5)
+  check.eq(read("--port", "80").port, 80)
+  check.eq(read("--port=80").port, 80)
+  check.eq(read("-port", "80").port, 80)
+  check.eq(read("--endpoint=a=b").endpoint, "a=b")
+  check.eq(read("--endpoint=").endpoint, "")
+  check.eq(read("-e", "x").endpoint, "x")
+  check.eq(read("-q").quiet, true)
+  check.eq(read("--load-seconds", "1.5").load_seconds, 1.5)
   local options = read("-rps", "0.5", "-n", "10")
-  same(options.rps, 0.5)
-  same(options.n, 10)
-  same(read("--port", "1", "--port", "2").port, 2)
+  check.eq(options.rps, 0.5)
+  check.eq(options.n, 10)
+  check.eq(read("--port", "1", "--port", "2").port, 2)
 end
 
 do -- values that look like options
-  same(read("-rps", "-0.5").rps, -0.5)
-  same(wrong("--endpoint", "--port"), "--endpoint needs a value: --endpoint NAME")
-  same(read("--endpoint=--port").endpoint, "--port")
-  same(read("--endpoint", "-").endpoint, "-")
+  check.eq(read("-rps", "-0.5").rps, -0.5)
+  check.eq(wrong("--endpoint", "--port"), "--endpoint needs a value: --endpoint NAME")
+  check.eq(read("--endpoint=--port").endpoint, "--port")
+  check.eq(read("--endpoint", "-").endpoint, "-")
 end
 
 do -- refusals, in words that help
-  same(wrong "--port", "--port needs a value: --port N")
-  same(wrong("--port", "x"), '--port expects an integer, got string "x"')
-  same(wrong("--port", "1.5"), '--port expects an integer, got string "1.5"')
-  same(wrong("--port", "-1"), "--port must be at least 0, got -1")
-  same(wrong("--port", "65536"), "--port must be at most 65535, got 65536")
-  same(wrong("--rps", ""), '--rps expects a number, got string ""')
-  same(wrong "--quiet=1", "--quiet takes no value")
-  same(wrong "--prot", 'unknown option --prot, did you mean "port"?')
-  same(wrong "-zzzzzzzz", "unknown option -zzzzzzzz")
-  same(wrong "--=1", "unknown option --=1")
-  same(wrong "extra", 'unexpected argument "extra"')
+  check.eq(wrong "--port", "--port needs a value: --port N")
+  check.eq(wrong("--port", "x"), '--port expects an integer, got string "x"')
+  check.eq(wrong("--port", "1.5"), '--port expects an integer, got string "1.5"')
+  check.eq(wrong("--port", "-1"), "--port must be at least 0, got -1")
+  check.eq(wrong("--port", "65536"), "--port must be at most 65535, got 65536")
+  check.eq(wrong("--rps", ""), '--rps expects a number, got string ""')
+  check.eq(wrong "--quiet=1", "--quiet takes no value")
+  check.eq(wrong "--prot", 'unknown option --prot, did you mean "port"?')
+  check.eq(wrong "-zzzzzzzz", "unknown option -zzzzzzzz")
+  check.eq(wrong "--=1", "unknown option --=1")
+  check.eq(wrong "extra", 'unexpected argument "extra"')
 end
 
 do -- what only tonumber takes for a number
   for _, text in ipairs { "nan", "inf", "0x10", "1e", " ", "1 2", "--1" } do
-    assert(cli.read({ "--rps=" .. text }, spec) == nil, text)
+    check.ok(cli.read({ "--rps=" .. text }, spec) == nil, text)
   end
-  same(read("--rps=1e3").rps, 1000)
-  same(read("--rps=.5").rps, 0.5)
+  check.eq(read("--rps=1e3").rps, 1000)
+  check.eq(read("--rps=.5").rps, 0.5)
 end
 
 do -- operands, required options, the end of options
@@ -88,19 +85,20 @@ do -- operands, required options, the end of options
     { "key", "K", "a key", required = true },
   }
   local options = cli.read({ "a.lua", "--key", "k", "/x" }, with_operands)
-  same(options[1], "a.lua")
-  same(options[2], "/x")
+  check.eq(options[1], "a.lua")
+  check.eq(options[2], "/x")
   options = cli.read({ "--key=k", "--", "-a", "--help" }, with_operands)
-  same(options[1], "-a")
-  same(options[2], "--help")
-  same(select(2, cli.read({ "--key=k", "a" }, with_operands)), "ROUTE is missing")
-  same(select(2, cli.read({ "a", "b" }, with_operands)), "--key is missing")
-  same(select(2, cli.read({ "--key=k", "a", "b", "c" }, with_operands)), 'unexpected argument "c"')
+  check.eq(options[1], "-a")
+  check.eq(options[2], "--help")
+  check.eq(select(2, cli.read({ "--key=k", "a" }, with_operands)), "ROUTE is missing")
+  check.eq(select(2, cli.read({ "a", "b" }, with_operands)), "--key is missing")
+  check.eq(select(2, cli.read({ "--key=k", "a", "b", "c" }, with_operands)),
+    'unexpected argument "c"')
 end
 
 do -- help is found anywhere, even beside mistakes
-  assert(read("--help").help)
-  assert(read("--nonsense", "-h").help)
+  check.ok(read("--help").help)
+  check.ok(read("--nonsense", "-h").help)
 end
 
 do -- the help text names everything
@@ -109,9 +107,11 @@ do -- the help text names everything
     "usage: luaworker run thing [options]", "A thing.", "--port N", "to listen (default 5001)",
     "-e, --endpoint NAME", "-q, --quiet", "-h, --help",
   } do
-    assert(help:find(part, 1, true), part .. " is not in:\n" .. help)
+    check.ok(help:find(part, 1, true), part .. " is not in:\n" .. help)
   end
   for line in help:gmatch "[^\n]+" do
-    assert(#line <= 100, line)
+    check.ok(#line <= 100, line)
   end
 end
+
+check.done()
