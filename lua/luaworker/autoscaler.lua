@@ -226,7 +226,7 @@ function Autoscaler:list_workers()
       cur_load = report.cur_load or 0,
       max_perf = report.max_perf or 0,
       error_msg = report.error_msg or "",
-      seconds_since_report = self.now() - one.seen_at,
+      seconds_since_report = math.floor((self.now() - one.seen_at) * 1000) / 1000,
     }
   end
   table.sort(out, function(a, b) return a.url < b.url end)
