@@ -1,0 +1,56 @@
+-- SPDX-License-Identifier: MIT
+-- What a client does, step by step: ask the autoscaler for a worker, then post to that worker.
+--   luaworker run examples/hello_world/client.lua -k KEY -e ENDPOINT [-l]
+local worker = require "luaworker"
+local cli = require "luaworker.cli"
+local http = require "luaworker.http"
+local words = require "luaworker.words"
+
+local options = cli.parse(arg, {
+  usage = "luaworker run examples/hello_world/client.lua",
+  { "key", "KEY", "the API key", alias = "k", required = true },
+  { "endpoint", "NAME", "the endpoint's name", alias = "e", default = "hello_world" },
+  { "local", nil, "ask the autoscaler on this machine, http://localhost:8081", alias = "l" },
+})
+local autoscaler = options["local"] and "http://localhost:8081" or "https://run.vast.ai"
+
+--- Asks until a worker is free. The answer is the auth_data that the worker wants to see.
+local function get_route(cost)
+  local ask = { endpoint = options.endpoint, api_key = options.key, cost = cost, request_idx = 0 }
+  for _ = 1, 60 do
+    local response, err = http.post(autoscaler .. "/route/", {
+      headers = { Authorization = "Bearer " .. options.key },
+      json = ask,
+    })
+    if not response then cli.fail(1, "%s", err) end
+    if response.status ~= 200 then cli.fail(1, "%s", response:body()) end
+    local route = response:json()
+    if route.url then return route end
+    ask.request_idx = route.request_idx -- keeps our place
+    io.stderr:write("waiting: ", tostring(route.status), "\n")
+    worker.sleep(1)
+  end
+  cli.fail(1, "no worker became free in a minute")
+end
+
+local function call(path, payload)
+  local route = get_route(worker.count_tokens(payload.prompt))
+  local response, err = http.post(route.url .. path, {
+    json = { auth_data = route, payload = payload },
+  })
+  if not response then cli.fail(1, "%s", err) end
+  if response.status ~= 200 then cli.fail(1, "%d: %s", response.status, response:body()) end
+  return response
+end
+
+local payload = { prompt = words.sample(50), max_response_tokens = 40 }
+
+print(call("/generate", payload):json().response)
+
+for event in call("/generate_stream", payload):events() do
+  if event.data ~= "[DONE]" then
+    io.write(worker.json.decode(event.data).token)
+    io.flush()
+  end
+end
+print()
