@@ -347,7 +347,7 @@ end
 
 do
   local wrong = 0
-  for _ = 1, 2000 do
+  for _ = 1, 500 do
     local text = "[" .. random_json(0) .. "]"
     local value = decoded(text)
     if json.encode(value) ~= text then wrong = wrong + 1 end
