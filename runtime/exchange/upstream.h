@@ -28,6 +28,8 @@ typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
 
 /* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and url. */
 lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake);
+/* Somebody else takes the call over: `wake` is woken from now on. */
+void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake);
 /* Adds a field; returns LW_PROTOCOL (and adds nothing) when name or value are illegal. Hop-by-hop
  * fields, Host, Content-Length and Expect are not the caller's to set: dropped silently, LW_OK. */
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value);

@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: MIT
+ * One call to a server over libcurl: request options, response head, body buffer, deadlines, and
+ * the sentence that says what went wrong. Called by the pipe, the script API and the worker rooms.
+ * Does not poll (loop/multi does) and never calls its owner back but through the wake.
+ *
+ * Calls are pooled together with their curl handle, whose constant options are set once. Owns the
+ * pool, and of each call the buffer, the head and a reference to the request body. */
+#include "exchange/upstream.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "loop/multi.h"
+#include "wire/h1_answer.h"
+
+enum {
+  LOW_WATER = 16 * 1024,
+  HIGH_WATER = 64 * 1024,
+  RECEIVE_BUFFER = 8 * 1024, /* held by every open stream; twice as much is hardly faster */
+  SEND_BUFFER = 32 * 1024,   /* held only by calls whose body was over 64 KB */
+  MOST_POOLED = 128,
+  MOST_LINES_KEPT = 4096, /* bytes of request fields a pooled call may keep room for */
+  MOST_ATTEMPTS = 2,
+};
+
+typedef enum phase {
+  SETUP,
+  CONNECTING,
+  WAITING,   /* connected, the request is being sent */
+  RECEIVING, /* the final head has begun */
+  ENDED
+} phase;
+
+typedef enum method_kind {
+  UNSET,
+  WITHOUT_BODY,
+  WITH_BODY,
+  HEAD
+} method_kind;
+
+typedef struct method {
+  method_kind kind;
+  char name[24];
+} method;
+
+struct lw_upstream {
+  lw_transfer transfer;
+  lw_list node; /* in the pool */
+  lw_wake *wake;
+  lw_wake stop; /* takes a transfer out whose deadline has passed */
+  lw_timer timer;
+  const char *role;
+  phase phase;
+  lw_code ending; /* LW_AGAIN until ENDED */
+  char *error;    /* owned; NULL: nothing is wrong */
+
+  method method, applied_method; /* the second is what the curl handle is set to */
+  char *url;                     /* owned; kept for the next call, which often has the same */
+  bool url_applied;              /* the curl handle knows it */
+  char *lines;                   /* request fields, each ended by NUL */
+  size_t lines_size, lines_capacity, line_count, nodes_capacity;
+  struct curl_slist *nodes; /* the same fields as curl wants them */
+  bool has_accept, has_content_type;
+  lw_body *body; /* NULL once it can't be needed any more */
+  lw_span bytes;
+  int attempts;
+
+  lw_upstream_timeouts timeouts;
+  uint64_t started_ms, moved_ms; /* moved: when the last piece of the answer came */
+  bool overdue; /* a deadline had passed when the timer fired: sockets get one more look */
+
+  lw_h1_answer answer;
+  uint64_t received, first_byte_ns;
+  const char *refused; /* why our callbacks refused the answer; static */
+  lw_buf buf;
+  bool paused;
+  char curl_error[CURL_ERROR_SIZE];
+};
+
+static struct {
+  lw_list idle;
+  unsigned idle_count, open_count;
+  bool ready;
+} pool;
+
+/* -- failing -- */
+
+/* scheme://host:port of the URL: no path, and no user name or password. */
+static lw_span origin(const lw_upstream *u) {
+  static char text[256];
+  const char *colon = strstr(u->url, "://"), *host = colon ? colon + 3 : u->url;
+  size_t scheme_n = (size_t)(host - u->url), host_n = strcspn(host, "/?#");
+  for (size_t i = host_n; i-- > 0;) {
+    if (host[i] != '@') continue;
+    host += i + 1;
+    host_n -= i + 1;
+    break;
+  }
+  int n = snprintf(text, sizeof text, "%.*s%.*s", (int)LW_MIN(scheme_n, 16), u->url,
+                   (int)LW_MIN(host_n, 200), host);
+  return (lw_span){text, (size_t)n};
+}
+
+static void end(lw_upstream *u, lw_code ending) {
+  u->phase = ENDED;
+  u->ending = ending;
+  u->paused = false;
+  lw_body_unref(u->body);
+  u->body = NULL;
+  lw_timer_stop(&u->timer);
+  lw_loop_wake(u->wake);
+}
+
+/* Ends the call. `what` continues the sentence "<role> <origin> ..."; it is freed. */
+static void fail(lw_upstream *u, lw_code code, char *what) {
+  lw_span server = origin(u);
+  u->error = lw_printf_dup("%s %.*s %s", u->role, (int)server.n, server.p, what);
+  free(what);
+  end(u, code);
+}
+
+static char *duration(uint64_t ms) {
+  static char text[32];
+  if (ms < 1000) {
+    snprintf(text, sizeof text, "%u ms", (unsigned)ms);
+  } else {
+    snprintf(text, sizeof text, "%.15g s", (double)ms / 1000);
+  }
+  return text;
+}
+
+static char *cut_short(const lw_upstream *u) {
+  unsigned long long received = u->received, length = u->answer.length;
+  if (u->answer.has_length)
+    return lw_printf_dup("broke off after %llu of %llu bytes", received, length);
+  return lw_printf_dup("broke off after %llu bytes", received);
+}
+
+static void fail_lost(lw_upstream *u) {
+  if (u->answer.complete) {
+    fail(u, LW_CLOSED, cut_short(u));
+  } else if (u->answer.inside) {
+    fail(u, LW_CLOSED, lw_strdup("broke off within the head of its answer"));
+  } else {
+    fail(u, LW_CLOSED, lw_strdup("closed the connection before answering"));
+  }
+}
+
+static void fail_connect(lw_upstream *u) {
+  long os_errno = u->transfer.socket_errno;
+  if (os_errno == 0) curl_easy_getinfo(u->transfer.easy, CURLINFO_OS_ERRNO, &os_errno);
+  if (os_errno == ECONNREFUSED) {
+    fail(u, LW_IO, lw_strdup("refused the connection"));
+  } else {
+    fail(u, LW_IO, lw_printf_dup("can't be reached: %s", strerror((int)os_errno)));
+  }
+}
+
+static void fail_protocol(lw_upstream *u, const char *detail) {
+  if (u->answer.complete) {
+    fail(u, LW_PROTOCOL,
+         lw_printf_dup("broke HTTP after %llu bytes of its answer: %s",
+                       (unsigned long long)u->received, detail));
+  } else {
+    fail(u, LW_PROTOCOL, lw_printf_dup("did not answer in proper HTTP/1: %s", detail));
+  }
+}
+
+static void fail_by_curl(lw_upstream *u, CURLcode result) {
+  const char *detail = u->curl_error[0] ? u->curl_error : curl_easy_strerror(result);
+  if (u->refused) {
+    fail_protocol(u, u->refused);
+    return;
+  }
+  switch (result) {
+    case CURLE_OK: /* ended before the head did */
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_ABORTED_BY_CALLBACK: /* on_connected(): an attempt too many */
+      fail_lost(u);
+      return;
+    case CURLE_RECV_ERROR: /* also what curl says of bad chunks */
+      if (strstr(detail, "chunked-encod")) {
+        fail_protocol(u, detail);
+      } else {
+        fail_lost(u);
+      }
+      return;
+    case CURLE_COULDNT_CONNECT:
+      fail_connect(u);
+      return;
+    case CURLE_COULDNT_RESOLVE_HOST:
+      fail(u, LW_IO, lw_strdup("has a host name that can't be resolved"));
+      return;
+    case CURLE_OPERATION_TIMEDOUT: /* the kernel's patience: ours is deadline() */
+      fail(u, LW_TIMEOUT, lw_strdup("did not connect in time"));
+      return;
+    default:
+      break;
+  }
+  if (u->attempts == 0) { /* TLS, or a URL that curl does not take */
+    fail(u, LW_IO, lw_printf_dup("can't be called: %s", detail));
+  } else {
+    fail_protocol(u, result == CURLE_OUT_OF_MEMORY ? "a line of more than 100 KB" : detail);
+  }
+}
+
+/* -- deadlines: one lazy timer; progress is a store, at which the timer looks when it fires -- */
+
+static uint64_t deadline(const lw_upstream *u, uint64_t now) {
+  const lw_upstream_timeouts *t = &u->timeouts;
+  uint64_t due = t->total_ms ? u->started_ms + t->total_ms : UINT64_MAX;
+  if (u->phase == CONNECTING && t->connect_ms) due = LW_MIN(due, u->started_ms + t->connect_ms);
+  if (u->phase < RECEIVING && t->first_byte_ms) due = LW_MIN(due, u->started_ms + t->first_byte_ms);
+  if (u->phase == RECEIVING && t->idle_ms) {
+    due = LW_MIN(due, (u->paused ? now : u->moved_ms) + t->idle_ms);
+  }
+  return due;
+}
+
+static void start_timer(lw_upstream *u, uint64_t now) {
+  uint64_t due = deadline(u, now);
+  if (due != UINT64_MAX) lw_timer_start(&u->timer, due > now ? due - now : 0);
+}
+
+static char *lateness(const lw_upstream *u, uint64_t now) {
+  const lw_upstream_timeouts *t = &u->timeouts;
+  uint64_t waited = now - u->started_ms;
+  if (t->total_ms && waited >= t->total_ms) {
+    return lw_printf_dup("did not finish its answer within %s", duration(t->total_ms));
+  }
+  if (u->phase == CONNECTING && t->connect_ms && waited >= t->connect_ms) {
+    return lw_printf_dup("did not connect within %s", duration(t->connect_ms));
+  }
+  if (u->phase < RECEIVING) {
+    return lw_printf_dup("sent no answer within %s", duration(t->first_byte_ms));
+  }
+  return lw_printf_dup("sent nothing more for %s, after %llu bytes", duration(t->idle_ms),
+                       (unsigned long long)u->received);
+}
+
+static void on_timer(lw_timer *timer) {
+  lw_upstream *u = LW_CONTAINER_OF(timer, lw_upstream, timer);
+  uint64_t now = lw_now_ms();
+  if (deadline(u, now) > now) {
+    u->overdue = false;
+    start_timer(u, now);
+  } else if (!u->overdue) { /* if the loop itself was late, the answer may wait in the socket */
+    u->overdue = true;
+    lw_timer_start(timer, 1);
+  } else {
+    lw_loop_wake(&u->stop);
+  }
+}
+
+static void run_stop(lw_wake *wake) {
+  lw_upstream *u = LW_CONTAINER_OF(wake, lw_upstream, stop);
+  if (u->phase == ENDED) return;
+  lw_multi_remove(&u->transfer);
+  fail(u, LW_TIMEOUT, lateness(u, lw_now_ms()));
+}
+
+/* -- curl's callbacks: they only append, note and wake -- */
+
+/* curl sends once more, by itself, when a reused connection broke before any byte of the answer. It
+ * would take another pooled connection, as stale as the first, up to five times: so the second
+ * attempt has to be on a fresh one, on which curl never tries again. */
+static int on_connected(void *user, char *their_ip, char *our_ip, int their_port, int our_port) {
+  (void)their_ip;
+  (void)our_ip;
+  (void)their_port;
+  (void)our_port;
+  lw_upstream *u = user;
+  if (++u->attempts > MOST_ATTEMPTS) return CURL_PREREQFUNC_ABORT;
+  u->phase = WAITING;
+  curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
+  return CURL_PREREQFUNC_OK;
+}
+
+static size_t refuse(lw_upstream *u, const char *why) {
+  u->refused = why;
+  return 0; /* curl ends the transfer with an error when less was taken than it gave */
+}
+
+/* Once the whole request is sent and the answer has begun, curl can't want the bytes again. */
+static void drop_sent_body(lw_upstream *u) {
+  curl_off_t sent = 0;
+  if (!u->body) return;
+  curl_easy_getinfo(u->transfer.easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+  if ((uint64_t)sent < u->bytes.n) return;
+  lw_body_unref(u->body);
+  u->body = NULL;
+}
+
+/* Called for every whole line of a head, of interim heads and of trailers. */
+static size_t on_header(char *p, size_t size, size_t count, void *user) {
+  lw_upstream *u = user;
+  lw_h1_answer *a = &u->answer;
+  bool begun = a->begun, complete = a->complete;
+  const char *wrong = lw_h1_answer_line(a, (lw_span){p, size * count});
+  if (wrong) return refuse(u, wrong);
+  if (a->begun && !begun) {
+    u->first_byte_ns = lw_now_ns();
+    u->moved_ms = u->first_byte_ns / 1000000;
+    u->phase = RECEIVING;
+    if (u->timeouts.idle_ms) start_timer(u, u->moved_ms);
+  }
+  if (a->complete && !complete) {
+    drop_sent_body(u);
+    lw_loop_wake(u->wake);
+  }
+  return size * count;
+}
+
+static size_t on_body(char *p, size_t size, size_t count, void *user) {
+  lw_upstream *u = user;
+  size_t n = size * count;
+  if (!u->answer.complete) return refuse(u, "a body without a head");
+  if (lw_buf_is_high(&u->buf)) {
+    u->paused = true; /* curl keeps this piece, and brings it again when it is resumed */
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  lw_buf_add(&u->buf, p, n);
+  u->received += n;
+  if (u->timeouts.idle_ms) u->moved_ms = lw_now_ms();
+  drop_sent_body(u);
+  lw_loop_wake(u->wake);
+  return n;
+}
+
+static void on_done(lw_transfer *transfer, CURLcode result) {
+  lw_upstream *u = LW_CONTAINER_OF(transfer, lw_upstream, transfer);
+  if (result == CURLE_OK && u->answer.complete) {
+    end(u, LW_EOF);
+  } else {
+    fail_by_curl(u, result);
+  }
+}
+
+/* -- the pool -- */
+
+static void set_constant_options(lw_upstream *u) {
+  CURL *easy = u->transfer.easy;
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, u->curl_error);
+  curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, u);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, u);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, u);
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+  curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+  curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else a close would wait for the resolver */
+  curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
+  curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
+}
+
+static lw_upstream *make(void) {
+  lw_upstream *u = lw_calloc(1, sizeof *u);
+  lw_multi_prepare(&u->transfer, on_done);
+  lw_wake_init(&u->stop, run_stop);
+  lw_timer_init(&u->timer, on_timer);
+  lw_h1_answer_init(&u->answer);
+  set_constant_options(u);
+  return u;
+}
+
+static void destroy(lw_upstream *u) {
+  curl_easy_cleanup(u->transfer.easy);
+  lw_timer_fini(&u->timer);
+  free(u->url);
+  free(u->lines);
+  free(u->nodes);
+  free(u);
+}
+
+/* Forgets all that belonged to the call that has ended; only room and curl options stay. */
+static void clear(lw_upstream *u) {
+  if (u->applied_method.kind == WITH_BODY) {
+    curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)0);
+    curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDS, "");
+  }
+  if (u->lines_capacity > MOST_LINES_KEPT) {
+    free(u->lines);
+    u->lines = NULL;
+    u->lines_capacity = 0;
+  }
+  lw_body_unref(u->body);
+  lw_buf_fini(&u->buf);
+  lw_h1_answer_fini(&u->answer);
+  free(u->error);
+  u->body = NULL;
+  u->error = NULL;
+  u->wake = NULL;
+  u->lines_size = u->line_count = 0;
+  u->has_accept = u->has_content_type = u->overdue = u->paused = false;
+  u->attempts = 0;
+  u->received = u->first_byte_ns = 0;
+  u->refused = NULL;
+  u->bytes = (lw_span){0, 0};
+  u->timeouts = (lw_upstream_timeouts){0};
+}
+
+/* -- the owner's side -- */
+
+lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
+  if (!pool.ready) lw_list_init(&pool.idle);
+  pool.ready = true;
+  lw_upstream *u;
+  if (lw_list_empty(&pool.idle)) {
+    u = make();
+  } else {
+    u = LW_CONTAINER_OF(lw_list_pop(&pool.idle), lw_upstream, node);
+    pool.idle_count--;
+  }
+  pool.open_count++;
+  u->wake = wake;
+  u->role = "server";
+  u->phase = SETUP;
+  u->ending = LW_AGAIN;
+  lw_buf_init(&u->buf, LOW_WATER, HIGH_WATER, 0);
+  bool method_ok = lw_header_name_ok(method) && method.n < sizeof u->method.name;
+  snprintf(u->method.name, sizeof u->method.name, "%.*s", method_ok ? (int)method.n : 0, method.p);
+  if (!u->url || !lw_span_eq(url, lw_span_of(u->url))) {
+    free(u->url);
+    u->url = memchr(url.p, 0, url.n) ? lw_strdup("") : lw_span_dup(url);
+    u->url_applied = false;
+  }
+  return u;
+}
+
+void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake) { u->wake = wake; }
+
+void lw_upstream_set_role(lw_upstream *u, const char *role) { u->role = role; }
+
+static void add_line(lw_upstream *u, lw_span name, const char *separator, lw_span value) {
+  size_t separator_n = strlen(separator), need = name.n + separator_n + value.n + 1;
+  if (u->lines_capacity - u->lines_size < need) {
+    u->lines_capacity = LW_MAX(u->lines_capacity * 2, u->lines_size + need + 256);
+    u->lines = lw_realloc(u->lines, u->lines_capacity);
+  }
+  char *p = u->lines + u->lines_size;
+  memcpy(p, name.p, name.n);
+  memcpy(p + name.n, separator, separator_n);
+  if (value.n > 0) memcpy(p + name.n + separator_n, value.p, value.n);
+  p[need - 1] = 0;
+  u->lines_size += need;
+  u->line_count++;
+}
+
+lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value) {
+  assert(u->phase == SETUP);
+  static const lw_headers none = {0};
+  if (!lw_header_name_ok(name) || !lw_header_value_ok(value)) return LW_PROTOCOL;
+  if (lw_header_is_hop_by_hop(&none, name) || lw_span_ieq(name, LW_SPAN("Host")) ||
+      lw_span_ieq(name, LW_SPAN("Content-Length")) || lw_span_ieq(name, LW_SPAN("Expect"))) {
+    return LW_OK;
+  }
+  u->has_accept |= lw_span_ieq(name, LW_SPAN("Accept"));
+  u->has_content_type |= lw_span_ieq(name, LW_SPAN("Content-Type"));
+  add_line(u, name, value.n ? ": " : ";", value); /* curl's sign for an empty value */
+  return LW_OK;
+}
+
+void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes) {
+  assert(u->phase == SETUP && !u->body);
+  u->body = lw_body_ref(owner);
+  u->bytes = bytes;
+}
+
+void lw_upstream_set_timeouts(lw_upstream *u, const lw_upstream_timeouts *t) { u->timeouts = *t; }
+
+static method_kind kind_of(const lw_upstream *u) {
+  const char *name = u->method.name;
+  if (strcmp(name, "HEAD") == 0) return HEAD;
+  if (u->bytes.n > 0 || strcmp(name, "POST") == 0 || strcmp(name, "PUT") == 0 ||
+      strcmp(name, "PATCH") == 0) {
+    return WITH_BODY;
+  }
+  return WITHOUT_BODY;
+}
+
+static void apply_method(lw_upstream *u) {
+  CURL *easy = u->transfer.easy;
+  u->method.kind = kind_of(u);
+  if (u->method.kind != u->applied_method.kind ||
+      strcmp(u->method.name, u->applied_method.name) != 0) {
+    const char *usual[] = {[WITHOUT_BODY] = "GET", [WITH_BODY] = "POST", [HEAD] = "HEAD"};
+    bool special = strcmp(u->method.name, usual[u->method.kind]) != 0;
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+    if (u->method.kind == HEAD) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, special ? u->method.name : NULL);
+    u->applied_method = u->method;
+  }
+  if (u->method.kind == WITH_BODY) { /* POSTFIELDS also makes it a POST */
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)u->bytes.n);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, u->bytes.n ? u->bytes.p : "");
+  }
+}
+
+static void apply_fields(lw_upstream *u) {
+  lw_span none = {0, 0};
+  /* a name alone keeps curl from adding the field by itself */
+  if (!u->has_accept) add_line(u, LW_SPAN("Accept"), ":", none);
+  if (u->method.kind == WITH_BODY) {
+    add_line(u, LW_SPAN("Expect"), ":", none);
+    if (!u->has_content_type) add_line(u, LW_SPAN("Content-Type"), ":", none);
+  }
+  if (u->line_count > u->nodes_capacity) {
+    u->nodes_capacity = u->line_count + 8;
+    u->nodes = lw_realloc(u->nodes, u->nodes_capacity * sizeof *u->nodes);
+  }
+  char *p = u->lines;
+  for (size_t i = 0; i < u->line_count; i++) {
+    u->nodes[i] = (struct curl_slist){p, &u->nodes[i + 1]};
+    p += strlen(p) + 1;
+  }
+  if (u->line_count) u->nodes[u->line_count - 1].next = NULL;
+  curl_easy_setopt(u->transfer.easy, CURLOPT_HTTPHEADER, u->line_count ? u->nodes : NULL);
+}
+
+void lw_upstream_start(lw_upstream *u) {
+  assert(u->phase == SETUP);
+  lw_span url = lw_span_of(u->url);
+  if (!lw_span_ieq((lw_span){url.p, LW_MIN(url.n, 7)}, LW_SPAN("http://")) &&
+      !lw_span_ieq((lw_span){url.p, LW_MIN(url.n, 8)}, LW_SPAN("https://"))) {
+    fail(u, LW_IO, lw_strdup("can't be called: not an http or https URL"));
+    return;
+  }
+  if (!u->method.name[0] || strcmp(u->method.name, "CONNECT") == 0) {
+    fail(u, LW_IO, lw_strdup("can't be called: not a usable method"));
+    return;
+  }
+  apply_method(u);
+  apply_fields(u);
+  if (!u->url_applied) curl_easy_setopt(u->transfer.easy, CURLOPT_URL, u->url);
+  u->url_applied = true;
+  curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
+  u->phase = CONNECTING;
+  u->started_ms = lw_now_ms();
+  start_timer(u, u->started_ms);
+  lw_multi_add(&u->transfer);
+}
+
+lw_code lw_upstream_head(const lw_upstream *u) { return u->answer.complete ? LW_OK : u->ending; }
+int lw_upstream_status(const lw_upstream *u) { return u->answer.complete ? u->answer.status : 0; }
+const lw_headers *lw_upstream_headers(const lw_upstream *u) { return &u->answer.headers; }
+
+bool lw_upstream_length(const lw_upstream *u, uint64_t *length) {
+  if (u->answer.has_length) *length = u->answer.length;
+  return u->answer.has_length;
+}
+
+lw_buf *lw_upstream_buf(lw_upstream *u) { return &u->buf; }
+
+void lw_upstream_consumed(lw_upstream *u) {
+  if (!u->paused || !lw_buf_is_low(&u->buf)) return;
+  u->paused = false;
+  u->moved_ms = lw_now_ms();
+  lw_multi_resume(&u->transfer);
+}
+
+lw_code lw_upstream_ending(const lw_upstream *u) { return u->ending; }
+const char *lw_upstream_error(const lw_upstream *u) { return u->error ? u->error : ""; }
+uint64_t lw_upstream_first_byte_ns(const lw_upstream *u) { return u->first_byte_ns; }
+
+void lw_upstream_close(lw_upstream *u) {
+  if (u->phase != SETUP && u->phase != ENDED) lw_multi_remove(&u->transfer);
+  lw_wake_cancel(&u->stop);
+  lw_timer_stop(&u->timer);
+  clear(u);
+  pool.open_count--;
+  if (pool.idle_count >= MOST_POOLED) {
+    destroy(u);
+    return;
+  }
+  pool.idle_count++;
+  lw_list_append(&pool.idle, &u->node);
+}
+
+unsigned lw_upstream_open_count(void) { return pool.open_count; }
+
+void lw_upstream_shutdown(void) {
+  assert(pool.open_count == 0);
+  while (pool.ready && !lw_list_empty(&pool.idle)) {
+    destroy(LW_CONTAINER_OF(lw_list_pop(&pool.idle), lw_upstream, node));
+  }
+  pool.idle_count = 0;
+  lw_multi_close();
+}
