@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 
 build: deps
 	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
-	@cmake --build --preset release -j $(JOBS)
+	@cmake --build --preset release -j $(JOBS) --target luaworker
 
 debug asan: deps
 	@cmake --preset $@ -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }

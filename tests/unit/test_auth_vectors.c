@@ -113,7 +113,7 @@ static void check_group(const lw_json *j, uint32_t group, tally *t) {
 
 static void check_file(const char *name) {
   char *path = path_of(name);
-  size_t n;
+  size_t n = 0;
   char *text = read_file(path, &n);
   if (!text) {
     print_message("skipped: no test vectors at %s (LW_DATA names another folder)\n", path);
