@@ -13,8 +13,8 @@ typedef struct lw_report_settings {
 } lw_report_settings;
 
 void lw_report_start(const lw_report_settings *s, lw_account *account);
-/* The worker became ready after `loadtime_s`, or is in error (error_msg; "" clears it): sent at once,
- * or right after the post that is under way. No-ops while no reports run. */
+/* The worker became ready after `loadtime_s`, or is in error ("" clears it): sent at once, or
+ * right after the post that is under way. No-ops while no reports run. */
 void lw_report_loaded(double loadtime_s, double max_perf);
 void lw_report_error(const char *error_msg);
 /* No further reports; a running post is given up. */
