@@ -2,27 +2,31 @@
  * JSON text (RFC 8259) to a flat array of nodes, and strings to JSON text. The parser is simdjson
  * behind this header (json.cc is the project's one C++ file); nothing of C++ shows here.
  *
- * A document is an array of nodes in document order. Containers know where they end, so a subtree is
- * skipped in one step and a subtree is itself a valid run of nodes:
+ * A document is an array of nodes in document order. Containers know where they end, so a subtree
+ * is skipped in one step and a subtree is itself a valid run of nodes:
  *
  *   {"a":[1,true]}   →  0 OBJECT next=5 | 1 STRING "a" (key) | 2 ARRAY next=5 | 3 INT | 4 TRUE
  *
  * In an object, nodes alternate key (STRING), value (subtree). Every node carries the slice of the
  * original text it came from. The whole text is validated: grammar, UTF-8, lone surrogates in \u
- * escapes are accepted and become U+FFFD in the unescaped value (the original text stays in `text`). */
+ * escapes are accepted and become U+FFFD in the unescaped value (the original text stays in
+ * `text`). */
 #pragma once
 
 #include "floor/base.h"
 
 /* cdef: begin */
 typedef enum lw_json_kind {
-  LW_JSON_NULL, LW_JSON_FALSE, LW_JSON_TRUE,
+  LW_JSON_NULL,
+  LW_JSON_FALSE,
+  LW_JSON_TRUE,
   LW_JSON_INT,    /* fits int64: .integer */
   LW_JSON_UINT,   /* above INT64_MAX, fits uint64: .integer holds the bits */
   LW_JSON_NUMBER, /* a fraction or exponent, or -0: .number */
-  LW_JSON_BIG,    /* out of range for the above: .number is the nearest double (0 or inf if need be) */
+  LW_JSON_BIG,    /* out of range for these: .number is the nearest double, perhaps 0 or inf */
   LW_JSON_STRING, /* .string: the unescaped UTF-8 */
-  LW_JSON_ARRAY, LW_JSON_OBJECT,
+  LW_JSON_ARRAY,
+  LW_JSON_OBJECT,
 } lw_json_kind;
 
 typedef struct lw_json_node {
@@ -34,7 +38,7 @@ typedef struct lw_json_node {
     int64_t integer;
     double number;
     const char *string; /* unescaped bytes: in the text itself when nothing was escaped */
-    uint64_t count; /* array: elements; object: members */
+    uint64_t count;     /* array: elements; object: members */
   };
   uint32_t string_length;
   uint32_t escaped; /* 2: the canonical print of the value (lw_json_escape, lw_json_number_text, the
@@ -48,9 +52,9 @@ typedef struct lw_json {
   uint32_t count;
   const char *text;
   size_t text_length;
-  void *parser;             /* private */
-  const char *error;        /* after a failed parse: what is wrong, static text */
-  size_t error_offset;      /* and where, as far as known */
+  void *parser;        /* private */
+  const char *error;   /* after a failed parse: what is wrong, static text */
+  size_t error_offset; /* and where, as far as known */
 } lw_json;
 
 void lw_json_init(lw_json *j);
@@ -88,6 +92,6 @@ size_t lw_json_escaped_size(lw_span s);
  * written. */
 size_t lw_json_escape(char *out, lw_span s);
 /* Shortest text that reads back as the same double, in JSON's grammar: 0.1, 300, 1e+16, 1e-05 (an
- * exponent from 1e16 up and below 1e-4; integral values have no fraction; -0 keeps its sign). NaN and
- * infinities → 0 bytes. out has 32 bytes. */
+ * exponent from 1e16 up and below 1e-4; integral values have no fraction; -0 keeps its sign). NaN
+ * and infinities → 0 bytes. out has 32 bytes. */
 size_t lw_json_number_text(char *out, double v);
