@@ -21,7 +21,9 @@ def secured(start, model, signer):
 
 
 def ask(worker, signature, url=URL, **changes):
-    return worker.post("/generate", {"a": 1}, auth=auth_data(url=url, signature=signature, **changes))
+    return worker.post(
+        "/generate", {"a": 1}, auth=auth_data(url=url, signature=signature, **changes)
+    )
 
 
 def test_good_signature(secured, signer):
@@ -31,12 +33,20 @@ def test_good_signature(secured, signer):
 
 
 def test_good_signature_of_any_url(secured, signer):
-    for url in ("https://1.2.3.4:443/x?a=b&c=%20", "http://bücher.example/ü", 'http://a/"\\\x7f', ""):
+    for url in (
+        "https://1.2.3.4:443/x?a=b&c=%20",
+        "http://bücher.example/ü",
+        'http://a/"\\\x7f',
+        "",
+    ):
         assert ask(secured, signer.sign_url(url), url).status == 200, url
 
 
 def test_the_other_auth_fields_are_not_signed(secured, signer):
-    assert ask(secured, signer.sign_url(URL), cost=1, reqnum=99, endpoint="else", request_idx=5).status == 200
+    assert (
+        ask(secured, signer.sign_url(URL), cost=1, reqnum=99, endpoint="else", request_idx=5).status
+        == 200
+    )
 
 
 def bad_signatures(signer, other):
@@ -57,7 +67,9 @@ def bad_signatures(signer, other):
         "space within": good[:10] + " " + good[10:],
         "line end behind": good + "\n",
         "no padding": good.rstrip("="),
-        "other alphabet": good.replace("+", "-").replace("/", "_") if set(good) & set("+/") else "-" + good[1:],
+        "other alphabet": good.replace("+", "-").replace("/", "_")
+        if set(good) & set("+/")
+        else "-" + good[1:],
         "something behind": good + "AAAA",
         "all zeros": encode(bytes(256)),
         "one": encode(bytes(255) + b"\1"),
@@ -93,7 +105,9 @@ def test_a_verified_signature_is_not_good_for_another_url(secured, signer):
 
 
 def test_a_refused_signature_says_nothing_of_the_payload(secured):
-    response = secured.post("/generate", {"secret": "payload-marker"}, auth=auth_data(signature="bm8="))
+    response = secured.post(
+        "/generate", {"secret": "payload-marker"}, auth=auth_data(signature="bm8=")
+    )
     assert b"payload-marker" not in response.body
     assert "payload-marker" not in secured.log.text()
 
@@ -103,9 +117,22 @@ def test_unsecured_skips_the_check(start, model):
     assert ask(start(), "bm8=").status == 200
 
 
-@pytest.mark.parametrize("value,status", [("true", 200), ("1", 200), ("yes", 200), ("on", 200), ("y", 200),
-                                          ("t", 200), ("TRUE", 200), ("false", 401), ("", 401), ("0", 401),
-                                          ("nope", 401)])
+@pytest.mark.parametrize(
+    "value,status",
+    [
+        ("true", 200),
+        ("1", 200),
+        ("yes", 200),
+        ("on", 200),
+        ("y", 200),
+        ("t", 200),
+        ("TRUE", 200),
+        ("false", 401),
+        ("", 401),
+        ("0", 401),
+        ("nope", 401),
+    ],
+)
 def test_values_of_unsecured(start, model, value, status):
     model.on("/generate", echo)
     worker = start(unsecured=False, environment={"UNSECURED": value, "REPORT_ADDR": refused_url()})
@@ -113,6 +140,7 @@ def test_values_of_unsecured(start, model, value, status):
 
 
 # -- the key from the autoscaler --
+
 
 @pytest.fixture
 def autoscaler():
@@ -124,7 +152,9 @@ def autoscaler():
 
 
 def wait_accepted(worker, signer):
-    wait_until(lambda: ask(worker, signer.sign_url(URL)).status == 200, "the key to arrive", 30 * SLOW)
+    wait_until(
+        lambda: ask(worker, signer.sign_url(URL)).status == 200, "the key to arrive", 30 * SLOW
+    )
 
 
 def test_key_from_the_report_address(start, model, signer, autoscaler):
@@ -139,7 +169,9 @@ def test_key_from_the_report_address(start, model, signer, autoscaler):
 def test_key_from_the_second_address(start, model, signer, autoscaler):
     model.on("/generate", echo)
     autoscaler.on("/pubkey/", answers(signer.public_pem))
-    worker = start(unsecured=False, environment={"REPORT_ADDR": f"{refused_url()},{autoscaler.url}"})
+    worker = start(
+        unsecured=False, environment={"REPORT_ADDR": f"{refused_url()},{autoscaler.url}"}
+    )
     wait_accepted(worker, signer)
 
 

@@ -112,7 +112,9 @@ def test_a_client_that_leaves_while_the_model_reads_slowly(start, model):
     model.on("/generate", slow)
     worker = start(options=["--max-body", 48 * MEGA])
     client = worker.connect()
-    client.send(request("POST", "/generate", envelope(b'{"image":"' + b"QUJD" * (8 * MEGA) + b'"}')))
+    client.send(
+        request("POST", "/generate", envelope(b'{"image":"' + b"QUJD" * (8 * MEGA) + b'"}'))
+    )
     model.wait_seen(1, "/generate")
     client.close()
     worker.wait_counters(in_flight=0, upstreams=0, cancelled=1)

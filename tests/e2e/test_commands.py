@@ -33,6 +33,7 @@ def script(tmp_path):
         path = tmp_path / name
         path.write_text(text)
         return path
+
     return write
 
 
@@ -50,9 +51,20 @@ def test_help():
         assert one.returncode == 0 and command in one.stdout, command
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve",), ("serve", "--nonsense", "x.lua"),
-                                       ("run",), ("serve", "--port", "x", "y.lua"), ("serve", "--port"),
-                                       ("serve", "--log-level", "loud", "x.lua"), ("call",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("serve",),
+        ("serve", "--nonsense", "x.lua"),
+        ("run",),
+        ("serve", "--port", "x", "y.lua"),
+        ("serve", "--port"),
+        ("serve", "--log-level", "loud", "x.lua"),
+        ("call",),
+    ],
+)
 def test_misuse_is_told_on_stderr(arguments):
     ended = run(*arguments)
     assert ended.returncode == 2, ended
@@ -65,13 +77,20 @@ def test_misspelt_command_has_a_hint():
 
 # -- serve --
 
+
 def test_the_port_comes_from_the_environment(script):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = Program("serve", script(PLAIN), "--host", "127.0.0.1",
-                      environment={"WORKER_PORT": str(port), "UNSECURED": "true"})
+    program = Program(
+        "serve",
+        script(PLAIN),
+        "--host",
+        "127.0.0.1",
+        environment={"WORKER_PORT": str(port), "UNSECURED": "true"},
+    )
     try:
+
         def answers_ping():
             try:
                 client = Client(port)
@@ -80,6 +99,7 @@ def test_the_port_comes_from_the_environment(script):
             answer = client.send(request("GET", "/ping")).read_response("GET").body
             client.close()
             return answer == b"pong"
+
         wait_until(answers_ping, "the port of WORKER_PORT")
         program.stop()
     finally:
@@ -97,7 +117,9 @@ def test_a_port_in_use(script):
 
 def test_the_models_url_from_the_environment(tmp_path, model):
     model.on("/generate", echo)
-    text = PLAIN.replace('"http://127.0.0.1:1"', 'os.getenv "MODEL_SERVER_URL" or "http://127.0.0.1:1"')
+    text = PLAIN.replace(
+        '"http://127.0.0.1:1"', 'os.getenv "MODEL_SERVER_URL" or "http://127.0.0.1:1"'
+    )
     worker = Worker(tmp_path, text, environment={"MODEL_SERVER_URL": model.url})
     try:
         assert worker.post("/generate", {"a": 1}).json() == {"a": 1}
@@ -132,17 +154,32 @@ def test_all_mistakes_of_a_script_are_told_at_once_by_path(script):
     ended = run("serve", path, "--host", "127.0.0.1", "--port", "0")
     assert ended.returncode > 0
     text = ended.stderr
-    for wanted in ("model_server_url", "modle_log_file", "model_log_file", "routes[1].allow_parallel_requests",
-                   'routes[1].benchmark.runs: expected integer, got string', "routes[2].path",
-                   "routes[3].generate_client_respond", "generate_client_response"):
+    for wanted in (
+        "model_server_url",
+        "modle_log_file",
+        "model_log_file",
+        "routes[1].allow_parallel_requests",
+        "routes[1].benchmark.runs: expected integer, got string",
+        "routes[2].path",
+        "routes[3].generate_client_respond",
+        "generate_client_response",
+    ):
         assert wanted in text, (wanted, text)
 
 
-@pytest.mark.parametrize("text,wanted", [
-    ("return worker.backend {", "script.lua"), ('error "kaboom"', "kaboom"), ("return 5", "backend"),
-    ("local x = nil\nreturn x.y", "script.lua:2"), ("", "backend"), ("while true do end", None),
-    ('require "nowhere"', "nowhere"), ("\x1bLJ bytecode", "script.lua"),
-])
+@pytest.mark.parametrize(
+    "text,wanted",
+    [
+        ("return worker.backend {", "script.lua"),
+        ('error "kaboom"', "kaboom"),
+        ("return 5", "backend"),
+        ("local x = nil\nreturn x.y", "script.lua:2"),
+        ("", "backend"),
+        ("while true do end", None),
+        ('require "nowhere"', "nowhere"),
+        ("\x1bLJ bytecode", "script.lua"),
+    ],
+)
 def test_scripts_that_do_not_load(script, text, wanted):
     if wanted is None:
         pytest.skip("a time budget for loading comes with the watchdog")
@@ -160,21 +197,38 @@ def test_a_script_may_require_files_next_to_it(start, tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib/helper.lua").write_text('return { text = "from a file" }')
     path = tmp_path / "lib/w.lua"
-    path.write_text(backend('worker.get("/x", function() return helper.text end)', 'local helper = require "helper"'))
+    path.write_text(
+        backend(
+            'worker.get("/x", function() return helper.text end)', 'local helper = require "helper"'
+        )
+    )
     (tmp_path / "worker0").rmdir()
     assert start(path).get("/x").body == b"from a file"
 
 
 # -- run --
 
+
 def test_run_prints_and_ends_with_its_status(script):
-    ended = run("run", script('print("hello", ...) io.stderr:write("err\\n")'), "a", "b c", "--flag", "-x")
+    ended = run(
+        "run", script('print("hello", ...) io.stderr:write("err\\n")'), "a", "b c", "--flag", "-x"
+    )
     assert (ended.returncode, ended.stdout) == (0, "hello\ta\tb c\t--flag\t-x\n")
     assert "err" in ended.stderr
 
 
-@pytest.mark.parametrize("code,status", [("os.exit(0)", 0), ("os.exit(3)", 3), ("os.exit(true)", 0), ("os.exit(false)", 1),
-                                         ("error 'kaboom'", 1), ("local x = nil; return x.y", 1), ("return", 0)])
+@pytest.mark.parametrize(
+    "code,status",
+    [
+        ("os.exit(0)", 0),
+        ("os.exit(3)", 3),
+        ("os.exit(true)", 0),
+        ("os.exit(false)", 1),
+        ("error 'kaboom'", 1),
+        ("local x = nil; return x.y", 1),
+        ("return", 0),
+    ],
+)
 def test_run_status(script, code, status):
     ended = run("run", script(code))
     assert ended.returncode == status, ended
@@ -184,15 +238,23 @@ def test_run_status(script, code, status):
 
 def test_run_may_wait_and_speak_http(script, model):
     model.on("/x", answers(b"got"))
-    ended = run("run", script(f"""
+    ended = run(
+        "run",
+        script(
+            f"""
       local worker = require "luaworker"
       worker.sleep(0.01)
-      print(worker.http.get("{model.url}/x"):body())"""))
+      print(worker.http.get("{model.url}/x"):body())"""
+        ),
+    )
     assert (ended.returncode, ended.stdout) == (0, "got\n"), ended
 
 
 def test_run_can_serve_until_it_is_told_to_end(script, programs):
-    program = Program("run", script("""
+    program = Program(
+        "run",
+        script(
+            """
       local worker = require "luaworker"
       local http = require "luaworker.http"
       local server = http.serve { host = "127.0.0.1", port = 0, routes = {
@@ -200,7 +262,9 @@ def test_run_can_serve_until_it_is_told_to_end(script, programs):
         worker.post("/echo", function(request) return worker.json(request:json()) end),
       } }
       print("port " .. server.port)
-      io.stdout:flush()"""))
+      io.stdout:flush()"""
+        ),
+    )
     programs(program)
     port = int(program.wait_line("port ").split()[-1])
     client = Client(port)
@@ -231,15 +295,23 @@ def port_of(line):
 
 @pytest.fixture
 def stand_in(programs, tmp_path):
-    program = Program("run", "@model_server", "--port", "0", "--rate", "0", "--log", tmp_path / "model.log")
+    program = Program(
+        "run", "@model_server", "--port", "0", "--rate", "0", "--log", tmp_path / "model.log"
+    )
     programs(program)
     program.port = port_of(program.wait_line("http://"))
-    wait_until(lambda: "server has started" in (tmp_path / "model.log").read_text(), "the stand-in to load")
+    wait_until(
+        lambda: "server has started" in (tmp_path / "model.log").read_text(), "the stand-in to load"
+    )
     return program
 
 
 def test_hello_world_with_the_stand_in(start, stand_in, tmp_path):
-    worker = start(HELLO, model=f"http://127.0.0.1:{stand_in.port}", environment={"MODEL_LOG": str(tmp_path / "model.log")})
+    worker = start(
+        HELLO,
+        model=f"http://127.0.0.1:{stand_in.port}",
+        environment={"MODEL_LOG": str(tmp_path / "model.log")},
+    )
     assert worker.get("/ping").body == b"pong"
     assert worker.get("/healthcheck").json() == {"status": "ok"}
     answer = worker.post("/generate", PROMPT)
@@ -251,7 +323,10 @@ def test_hello_world_with_the_stand_in(start, stand_in, tmp_path):
     words = "".join(json.loads(event)["token"] for event in events[:-1]).split()
     assert len(words) == 12
     refused = worker.post("/generate", {"prompt": 5})
-    assert refused.status == 422 and set(refused.json()["payload"]) == {"prompt", "max_response_tokens"}
+    assert refused.status == 422 and set(refused.json()["payload"]) == {
+        "prompt",
+        "max_response_tokens",
+    }
     worker.wait_counters(success=2, in_flight=0)
     worker.expect_nothing_left()
     worker.signal(signal.SIGTERM)
@@ -269,10 +344,14 @@ def test_hello_world_passes_a_model_error_on(start, model):
 
 
 def test_a_client_that_leaves_stops_the_stand_in(start, programs, tmp_path):
-    slow = Program("run", "@model_server", "--port", "0", "--rate", "5", "--log", tmp_path / "slow.log")
+    slow = Program(
+        "run", "@model_server", "--port", "0", "--rate", "5", "--log", tmp_path / "slow.log"
+    )
     programs(slow)
     port = port_of(slow.wait_line("http://"))
-    wait_until(lambda: "server has started" in (tmp_path / "slow.log").read_text(), "the stand-in to load")
+    wait_until(
+        lambda: "server has started" in (tmp_path / "slow.log").read_text(), "the stand-in to load"
+    )
     worker = start(HELLO, model=f"http://127.0.0.1:{port}")
     client = worker.start("/generate_stream", {"prompt": "x", "max_response_tokens": 4000})
     client.open_response().read_until(b"token")
@@ -286,11 +365,17 @@ def test_autoscaler_call_and_worker_together(start, stand_in, programs):
     programs(autoscaler)
     scaler_port = port_of(autoscaler.wait_line("http://"))
     scaler_url = f"http://127.0.0.1:{scaler_port}"
-    worker = start(HELLO, model=f"http://127.0.0.1:{stand_in.port}", unsecured=False,
-                   environment={"REPORT_ADDR": scaler_url, "CONTAINER_ID": "7"})
+    worker = start(
+        HELLO,
+        model=f"http://127.0.0.1:{stand_in.port}",
+        unsecured=False,
+        environment={"REPORT_ADDR": scaler_url, "CONTAINER_ID": "7"},
+    )
     ask = {"endpoint": "hello_world", "cost": 1, "request_idx": 0, "api_key": "any"}
-    route = wait_until(lambda: (lambda r: "url" in r and r)(ask_json(scaler_port, "/route/", ask)),
-                       "the worker to report that it is ready")
+    route = wait_until(
+        lambda: (lambda r: "url" in r and r)(ask_json(scaler_port, "/route/", ask)),
+        "the worker to report that it is ready",
+    )
     assert route["url"] == f"http://127.0.0.1:{worker.port}"
     assert worker.post("/generate", PROMPT, auth=route).status == 200
     forged = {**route, "url": route["url"] + "0"}
@@ -298,15 +383,20 @@ def test_autoscaler_call_and_worker_together(start, stand_in, programs):
 
     def call(path, payload):
         return run("call", HELLO, path, "--json", json.dumps(payload), "--autoscaler", scaler_url)
+
     ended = call("/generate", PROMPT)
     assert ended.returncode == 0, ended
     assert json.loads(ended.stdout)["tokens"] == 12
     ended = call("/generate_stream", PROMPT)
     assert ended.returncode == 0 and ended.stdout.rstrip().endswith("data: [DONE]"), ended
     ended = run("call", HELLO, "/generate", "--autoscaler", scaler_url)
-    assert ended.returncode == 0 and json.loads(ended.stdout)["tokens"] == 300, "the script's own for_test"
+    assert (
+        ended.returncode == 0 and json.loads(ended.stdout)["tokens"] == 300
+    ), "the script's own for_test"
     ended = call("/generate", {"prompt": 5})
-    assert ended.returncode == 1 and "422" in ended.stderr and "max_response_tokens" in ended.stdout, ended
+    assert (
+        ended.returncode == 1 and "422" in ended.stderr and "max_response_tokens" in ended.stdout
+    ), ended
     worker.wait_counters(success=4, rejected=1, in_flight=0)
     worker.expect_nothing_left()
     worker.signal(signal.SIGTERM)
@@ -333,6 +423,7 @@ def test_call_of_what_is_no_json():
 
 
 # -- dev --
+
 
 def free_port():
     """Nobody's a moment ago; dev takes no port 0."""
@@ -380,6 +471,7 @@ def test_dev_reloads_on_sighup(programs, script):
         body = client.send(request("GET", "/version")).read_response("GET").body
         client.close()
         return body
+
     assert version() == b"1"
     path.write_text(text.replace('"1"', '"2"'))
     program.process.send_signal(signal.SIGHUP)

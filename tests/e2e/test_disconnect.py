@@ -14,7 +14,11 @@ from harness.worker import PLAIN, backend
 
 from test_streaming import THROUGH_LUA
 
-LEAVE = {"close": lambda c: c.close(), "reset": lambda c: c.reset(), "half-close": lambda c: c.half_close()}
+LEAVE = {
+    "close": lambda c: c.close(),
+    "reset": lambda c: c.reset(),
+    "half-close": lambda c: c.half_close(),
+}
 leaving = pytest.mark.parametrize("leave", list(LEAVE))
 scripts = pytest.mark.parametrize("script", [PLAIN, THROUGH_LUA], ids=["plain", "lua"])
 
@@ -68,13 +72,17 @@ def test_in_a_whole_answer(start, model, script, leave):
 def test_while_the_hook_gathers_a_whole_answer(start, model, leave):
     """Not streaming: the client gets nothing until the model has finished."""
     held = model.hold("/generate")
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
           return worker.json(model_response:json())
         end,
-      })"""))
+      })"""
+        )
+    )
     client = worker.start("/generate")
     exchange = held.next().head(200, [("Content-Length", "100")]).send(b'{"half":')
     client.expect_silence()
@@ -137,7 +145,9 @@ def test_while_connecting(start, leave):
 @leaving
 def test_while_the_hook_sleeps(start, model, leave):
     model.on("/generate", echo)
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
@@ -145,7 +155,9 @@ def test_while_the_hook_sleeps(start, model, leave):
           worker.sleep(3600)
           return worker.json { late = true }
         end,
-      })"""))
+      })"""
+        )
+    )
     client = worker.start("/generate")
     worker.log.wait("asleep")
     LEAVE[leave](client)
@@ -154,7 +166,9 @@ def test_while_the_hook_sleeps(start, model, leave):
 
 @leaving
 def test_while_the_payload_hook_waits(start, model, leave):
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         request_parser = function(msg)
@@ -162,7 +176,9 @@ def test_while_the_payload_hook_waits(start, model, leave):
           worker.sleep(3600)
           return msg
         end,
-      })"""))
+      })"""
+        )
+    )
     client = worker.start("/generate")
     worker.log.wait("asleep")
     LEAVE[leave](client)
@@ -173,12 +189,16 @@ def test_while_the_payload_hook_waits(start, model, leave):
 
 @leaving
 def test_while_a_handler_sleeps(start, leave):
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.get("/nap", function()
         worker.log.info("asleep")
         worker.sleep(3600)
         return "late"
-      end)"""))
+      end)"""
+        )
+    )
     client = worker.connect().send(request("GET", "/nap"))
     worker.log.wait("asleep")
     LEAVE[leave](client)
@@ -189,10 +209,14 @@ def test_while_a_handler_sleeps(start, leave):
 @leaving
 def test_while_a_handler_asks_the_model(start, model, leave):
     held = model.hold("/slow")
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.get("/ask", function()
         return worker.model.get("/slow"):body()
-      end)"""))
+      end)"""
+        )
+    )
     client = worker.connect().send(request("GET", "/ask"))
     exchange = held.next()
     LEAVE[leave](client)
@@ -211,7 +235,9 @@ def test_while_a_get_is_forwarded(worker, model, leave):
 
 
 @leaving
-@pytest.mark.parametrize("part", [10, 60, -3], ids=["in the request line", "in the head", "in the body"])
+@pytest.mark.parametrize(
+    "part", [10, 60, -3], ids=["in the request line", "in the head", "in the body"]
+)
 def test_before_the_request_is_complete(worker, model, leave, part):
     client = worker.connect().send(post("/generate")[:part])
     wait_until(lambda: worker.counters()["connections"] == 1, "the connection")
@@ -223,7 +249,9 @@ def test_before_the_request_is_complete(worker, model, leave, part):
 def test_a_hook_may_tidy_up_but_not_go_on(start, model):
     """The waits of a cancelled hook end at once; what it would do afterwards does not happen."""
     held = model.hold("/generate")
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
@@ -231,7 +259,9 @@ def test_a_hook_may_tidy_up_but_not_go_on(start, model):
           worker.log.info("went on")
           return worker.json { body = body }
         end,
-      })"""))
+      })"""
+        )
+    )
     client = worker.start("/generate")
     exchange = held.next().stream_head().chunk(b"x")
     exchange.expect_alive()
@@ -266,8 +296,12 @@ def test_a_client_that_left_with_answers_unread(worker, model):
 
 def test_drain_lets_the_model_finish(start, model):
     held = model.hold("/generate")
-    worker = start(backend("""
-      worker.post("/generate", { allow_parallel_requests = true, on_disconnect = "drain" })"""))
+    worker = start(
+        backend(
+            """
+      worker.post("/generate", { allow_parallel_requests = true, on_disconnect = "drain" })"""
+        )
+    )
     client = worker.start("/generate")
     exchange = held.next().stream_head().chunk(b"one")
     client.open_response().read_until(b"one")
@@ -296,7 +330,9 @@ def test_a_crowd_leaves(start, model):
     for exchange in exchanges:
         exchange.expect_dropped()
     worker.wait_counters(in_flight=0, queued=0, upstreams=0, connections=0, cancelled=80)
-    wait_until(lambda: worker.counters()["descriptors"] <= before + 2, "descriptors to be given back")
+    wait_until(
+        lambda: worker.counters()["descriptors"] <= before + 2, "descriptors to be given back"
+    )
 
 
 def test_leaving_at_every_moment(start, model):
@@ -313,8 +349,13 @@ def test_leaving_at_every_moment(start, model):
 
     model.on("/generate", slowish)
     model.on("/serial", slowish)
-    worker = start(THROUGH_LUA.replace('routes = {', """routes = {
-        worker.post("/serial", { allow_parallel_requests = false }),"""))
+    worker = start(
+        THROUGH_LUA.replace(
+            "routes = {",
+            """routes = {
+        worker.post("/serial", { allow_parallel_requests = false }),""",
+        )
+    )
     for _ in range(150):
         path = dice.choice(["/generate", "/serial"])
         client = worker.connect()

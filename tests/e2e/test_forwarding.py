@@ -19,24 +19,50 @@ def end_to_end(response, *but):
 
 
 def test_end_to_end_fields_are_kept(worker, model):
-    fields = [("X-One", "1"), ("x-two", "a, b"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d; Path=/"),
-              ("Cache-Control", "no-store"), ("ETag", '"x"'), ("Server", "model/1.0"), ("X-Empty", ""),
-              ("X-Text", "caf\xe9 \"quoted\" \\ tab\there")]
+    fields = [
+        ("X-One", "1"),
+        ("x-two", "a, b"),
+        ("Set-Cookie", "a=b"),
+        ("Set-Cookie", "c=d; Path=/"),
+        ("Cache-Control", "no-store"),
+        ("ETag", '"x"'),
+        ("Server", "model/1.0"),
+        ("X-Empty", ""),
+        ("X-Text", 'caf\xe9 "quoted" \\ tab\there'),
+    ]
     model.on("/generate", answers(b"ok", "text/x-special; charset=utf-16", headers=fields))
     response = worker.post("/generate")
     got = [(n.lower(), v) for n, v in end_to_end(response, "x-request-id")]
-    assert got == [("content-type", "text/x-special; charset=utf-16"), *((n.lower(), v) for n, v in fields)]
+    assert got == [
+        ("content-type", "text/x-special; charset=utf-16"),
+        *((n.lower(), v) for n, v in fields),
+    ]
 
 
 def test_hop_by_hop_fields_are_dropped(worker, model):
-    fields = [("Connection", "X-Listed, keep-alive"), ("X-Listed", "1"), ("Keep-Alive", "timeout=5"),
-              ("Proxy-Connection", "keep-alive"), ("Proxy-Authenticate", "Basic"), ("TE", "trailers"),
-              ("Trailer", "X-T"), ("Upgrade", "h2c"), ("X-Kept", "1")]
+    fields = [
+        ("Connection", "X-Listed, keep-alive"),
+        ("X-Listed", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Connection", "keep-alive"),
+        ("Proxy-Authenticate", "Basic"),
+        ("TE", "trailers"),
+        ("Trailer", "X-T"),
+        ("Upgrade", "h2c"),
+        ("X-Kept", "1"),
+    ]
     model.on("/generate", answers(b"ok", headers=fields))
     response = worker.post("/generate")
     names = {n.lower() for n, _ in response.headers.items}
     assert "x-kept" in names
-    assert not names & {"x-listed", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"}
+    assert not names & {
+        "x-listed",
+        "proxy-connection",
+        "proxy-authenticate",
+        "te",
+        "trailer",
+        "upgrade",
+    }
     assert response.headers.get("Keep-Alive") != "timeout=5"
     assert "x-listed" not in response.headers.tokens("Connection")
 
@@ -55,7 +81,9 @@ def test_the_models_framing_is_not_copied_with_ours(worker, model):
     model.on("/generate", answers(b"abc"))
     response = worker.post("/generate")
     assert (response.framing, response.body) == ("length", b"abc")
-    model.on("/generate", raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil close", "close"))
+    model.on(
+        "/generate", raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil close", "close")
+    )
     response = worker.post("/generate")
     assert response.complete and response.body == b"until close"
 
@@ -66,10 +94,24 @@ def test_http_1_0_model(worker, model):
     assert worker.post("/generate").body == b"old"
 
 
-@pytest.mark.parametrize("status,reason", [(200, "OK"), (201, "Created"), (202, "Accepted"), (299, "Custom"),
-                                           (301, "Moved Permanently"), (400, "Bad Request"), (401, "Unauthorized"),
-                                           (404, "Not Found"), (418, "I'm a teapot"), (429, "Too Many Requests"),
-                                           (500, "Internal Server Error"), (503, "Service Unavailable"), (599, "X")])
+@pytest.mark.parametrize(
+    "status,reason",
+    [
+        (200, "OK"),
+        (201, "Created"),
+        (202, "Accepted"),
+        (299, "Custom"),
+        (301, "Moved Permanently"),
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (404, "Not Found"),
+        (418, "I'm a teapot"),
+        (429, "Too Many Requests"),
+        (500, "Internal Server Error"),
+        (503, "Service Unavailable"),
+        (599, "X"),
+    ],
+)
 def test_statuses_pass(worker, model, status, reason):
     model.on("/generate", answers(b'{"m":1}', "application/json", status=status, reason=reason))
     response = worker.post("/generate")
@@ -83,13 +125,16 @@ def test_redirects_are_not_followed(worker, model):
     assert not model.seen("/other")
 
 
-@pytest.mark.parametrize("answer,status", [
-    (b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", 204),
-    (b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", 304),
-    (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", 304),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
-    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
-])
+@pytest.mark.parametrize(
+    "answer,status",
+    [
+        (b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", 204),
+        (b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n', 304),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", 304),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+    ],
+)
 def test_answers_without_a_body(worker, model, answer, status):
     model.on("/generate", raw(answer))
     client = worker.connect()
@@ -115,27 +160,47 @@ def test_coded_bodies_pass_as_they_are(worker, model):
 
 def test_no_content_type_is_not_invented(worker, model):
     model.on("/generate", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
-    assert worker.post("/generate").headers.get("Content-Type") in (None, "application/octet-stream")
+    assert worker.post("/generate").headers.get("Content-Type") in (
+        None,
+        "application/octet-stream",
+    )
 
 
 def test_interim_answers_of_the_model_are_not_the_answer(worker, model):
-    model.on("/generate", raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-                              b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal"))
+    model.on(
+        "/generate",
+        raw(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal"
+        ),
+    )
     response = worker.post("/generate")
     assert (response.status, response.body) == (200, b"final")
     assert "Link" not in response.headers
 
 
 def test_trailers_of_the_model_do_not_become_fields(worker, model):
-    model.on("/generate", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"))
+    model.on(
+        "/generate",
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"),
+    )
     response = worker.post("/generate")
     assert response.complete and response.body == b"hi" and "X-T" not in response.headers
 
 
 def test_what_the_model_gets(worker, model):
     model.on("/generate", echo)
-    worker.post("/generate", {"a": 1}, headers=[("X-Mine", "1"), ("Connection", "X-Hop"), ("X-Hop", "1"),
-                                                ("Cookie", "a=b"), ("Authorization", "Bearer client")])
+    worker.post(
+        "/generate",
+        {"a": 1},
+        headers=[
+            ("X-Mine", "1"),
+            ("Connection", "X-Hop"),
+            ("X-Hop", "1"),
+            ("Cookie", "a=b"),
+            ("Authorization", "Bearer client"),
+        ],
+    )
     seen = model.last()
     assert (seen.method, seen.target, seen.version) == ("POST", "/generate", "HTTP/1.1")
     assert seen.body == b'{"a": 1}', "the payload alone, its bytes untouched"
@@ -149,7 +214,11 @@ def test_what_the_model_gets(worker, model):
 
 def test_the_endpoint_at_the_model(start, model):
     model.on("/v1/else", echo)
-    worker = start(backend("""worker.post("/generate", { allow_parallel_requests = true, endpoint = "/v1/else" })"""))
+    worker = start(
+        backend(
+            """worker.post("/generate", { allow_parallel_requests = true, endpoint = "/v1/else" })"""
+        )
+    )
     assert worker.post("/generate", {"a": 1}).json() == {"a": 1}
 
 
@@ -173,7 +242,9 @@ def test_forwarded_get(worker, model):
 def test_32_megabytes_from_the_model(worker, model, framing):
     block = os.urandom(1 << 20)
     body = block * 32
-    model.on("/generate", answers(body) if framing == "length" else streams([block] * 32, "image/x"))
+    model.on(
+        "/generate", answers(body) if framing == "length" else streams([block] * 32, "image/x")
+    )
     client = worker.start("/generate")
     response = client.read_response(timeout=PATIENCE * 3)
     assert response.complete and response.body == body

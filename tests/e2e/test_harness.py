@@ -41,7 +41,11 @@ def test_chunked_request(server):
 def test_streamed_pieces_are_told_apart(server):
     server.on("/s", streams([b"a", b"bc"]))
     response = Client(server.port).send(request("GET", "/s")).read_response("GET")
-    assert (response.pieces, response.complete, response.framing) == ([b"a", b"bc"], True, "chunked")
+    assert (response.pieces, response.complete, response.framing) == (
+        [b"a", b"bc"],
+        True,
+        "chunked",
+    )
 
 
 @pytest.mark.parametrize("then,how", [("close", "eof"), ("reset", "reset")])
@@ -96,7 +100,12 @@ def test_endless_blocks_on_a_reader_that_does_not_read(server):
 
 
 def test_interim_answers_are_kept_apart(server):
-    server.on("/i", raw(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    server.on(
+        "/i",
+        raw(
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        ),
+    )
     response = Client(server.port).send(request("GET", "/i")).read_response("GET")
     assert response.status == 200 and response.interim[0][0] == 103
 
@@ -106,6 +115,7 @@ def test_blackhole_never_connects():
     assert hole.attempts() == 0
     with pytest.raises(OSError):
         import socket
+
         sock = socket.socket()
         sock.settimeout(0.2)
         try:
@@ -128,9 +138,13 @@ def test_signature_is_what_openssl_makes(tmp_path):
     signer = Signer(tmp_path)
     message = tmp_path / "message"
     message.write_bytes(b'{\n    "url": "http://1.2.3.4:40001"\n}')
-    made = subprocess.run(["openssl", "dgst", "-sha256", "-sign", signer.key_file, message],
-                          capture_output=True, check=True).stdout
+    made = subprocess.run(
+        ["openssl", "dgst", "-sha256", "-sign", signer.key_file, message],
+        capture_output=True,
+        check=True,
+    ).stdout
     import base64
+
     assert signer.sign(message.read_bytes()) == base64.b64encode(made).decode()
     assert signer.sign_url("http://1.2.3.4:40001") == signer.sign(message.read_bytes())
 

@@ -32,7 +32,11 @@ NOT_INVALID = {
 
 # Files in valid/ that this program refuses, and the status.
 REFUSED = {
-    "009.http": (400, 501, "Transfer-Encoding: identity is gone since RFC 7230, and with a Content-Length it is ambiguous"),
+    "009.http": (
+        400,
+        501,
+        "Transfer-Encoding: identity is gone since RFC 7230, and with a Content-Length it is ambiguous",
+    ),
     "025.http": (400, 501, "gzip as a transfer coding is not known here"),
     "025_line.http": (400, 501, "gzip as a transfer coding"),
     "rfc9112_smuggle_gzip_chunked_01.http": (400, 501, "gzip as a transfer coding"),
@@ -43,7 +47,10 @@ REFUSED = {
     "compat_obs_fold.http": (400, "folded fields (gunicorn's compatibility mode)"),
     "compat_obs_fold_huge.http": (400, "folded fields (gunicorn's compatibility mode)"),
     "040.http": (400, "a framing field spelled with an underscore (gunicorn's compatibility mode)"),
-    "040_compat.http": (400, "a framing field spelled with an underscore (gunicorn's compatibility mode)"),
+    "040_compat.http": (
+        400,
+        "a framing field spelled with an underscore (gunicorn's compatibility mode)",
+    ),
     "pp_01.http": (400, "PROXY protocol is not spoken here"),
     "pp_02.http": (400, "PROXY protocol"),
     "pp_04.http": (400, "PROXY protocol"),
@@ -55,7 +62,11 @@ REFUSED = {
     "rfc9112_target_authority_ipv6_01.http": (400, 405, 501, "CONNECT is not offered"),
     "099.http": (400, 404, 408, "the file's body is shorter than its Content-Length here"),
     "014.http": (400, 404, "quotes in a target are not legal (RFC 3986 §2), yet harmless"),
-    "027.http": (400, 404, "letters beyond ASCII in a target are not legal (RFC 3986 §2), yet harmless"),
+    "027.http": (
+        400,
+        404,
+        "letters beyond ASCII in a target are not legal (RFC 3986 §2), yet harmless",
+    ),
     "005.http": (400, 404, "a fragment has no place in a target (RFC 9112 §3.2), yet harmless"),
 }
 PARSED = {200, 404, 405, 422}
@@ -88,16 +99,22 @@ def routes_of_all_files():
         if match and len(match.group(2)) < 200 and b'"' not in match.group(2):
             targets.add((match.group(1).decode().lower(), match.group(2).decode()))
     return "\n".join(
-        f'worker.{method}("{target}", worker.forward("/")),' if method == "get" else
-        f'worker.{method}("{target}", {{ allow_parallel_requests = true, endpoint = "/" }}),'
-        for method, target in sorted(targets))
+        f'worker.{method}("{target}", worker.forward("/")),'
+        if method == "get"
+        else f'worker.{method}("{target}", {{ allow_parallel_requests = true, endpoint = "/" }}),'
+        for method, target in sorted(targets)
+    )
 
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory, shared_model):
     shared_model.on("/", echo)
-    worker = Worker(tmp_path_factory.mktemp("vectors"), backend(routes_of_all_files()), shared_model,
-                    ["--header-timeout", 1, "--body-timeout", 1])
+    worker = Worker(
+        tmp_path_factory.mktemp("vectors"),
+        backend(routes_of_all_files()),
+        shared_model,
+        ["--header-timeout", 1, "--body-timeout", 1],
+    )
     yield worker
     try:
         worker.finish()
@@ -119,7 +136,10 @@ def test_invalid(vectors, shared_model, name):
     if name in NOT_INVALID:
         assert response.status in PARSED | {400}, (response.status, response.body)
     else:
-        assert 400 <= response.status < 500 or response.status in (501, 505), (response.status, response.body)
+        assert 400 <= response.status < 500 or response.status in (501, 505), (
+            response.status,
+            response.body,
+        )
         assert response.status not in PARSED, f"{response.status}: it was understood"
         assert response.json()["error"]
         client.expect_end()

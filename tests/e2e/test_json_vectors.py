@@ -20,10 +20,12 @@ if FOLDER is None:
 NAMES = sorted(path.name for path in FOLDER.glob("*.json"))
 PREFIX = b'{"auth_data":' + json.dumps(AUTH).encode() + b',"payload":'
 
-SCRIPT = backend("""
+SCRIPT = backend(
+    """
   worker.post("/generate", { allow_parallel_requests = true, endpoint = "/echo" }),
   worker.post("/hook", { allow_parallel_requests = true, endpoint = "/echo",
-    generate_payload_json = function(payload) payload["added by the hook"] = true; return payload end }),""")
+    generate_payload_json = function(payload) payload["added by the hook"] = true; return payload end }),"""
+)
 
 
 @pytest.fixture(scope="module")

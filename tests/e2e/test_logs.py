@@ -2,7 +2,6 @@
 """The log: one line a request with all its figures, ids that can be followed, nothing secret in it,
 and nothing from outside that could forge a line."""
 
-import json
 import re
 import signal
 
@@ -13,8 +12,21 @@ from harness.model import answers, echo, raw, refused_url, streams
 from harness.timing import wait_until
 from harness.worker import backend
 
-KEYS = {"message", "method", "route", "status", "outcome", "workload", "queue_ms", "first_byte_ms", "total_ms",
-        "bytes_in", "bytes_out", "request_id", "remote"}
+KEYS = {
+    "message",
+    "method",
+    "route",
+    "status",
+    "outcome",
+    "workload",
+    "queue_ms",
+    "first_byte_ms",
+    "total_ms",
+    "bytes_in",
+    "bytes_out",
+    "request_id",
+    "remote",
+}
 
 
 def test_one_line_per_request_with_all_figures(worker, model):
@@ -26,11 +38,18 @@ def test_one_line_per_request_with_all_figures(worker, model):
     assert len(worker.request_lines()) == 5
     line = worker.request_lines()[0]
     assert KEYS <= set(line), KEYS - set(line)
-    assert (line["method"], line["route"], line["status"], line["outcome"]) == ("POST", "/generate", 200, "success")
+    assert (line["method"], line["route"], line["status"], line["outcome"]) == (
+        "POST",
+        "/generate",
+        200,
+        "success",
+    )
     assert (line["bytes_in"], line["bytes_out"]) == (len(body), 5)
     assert 0 <= line["queue_ms"] <= line["first_byte_ms"] <= line["total_ms"] < 60_000
     assert line["remote"].startswith("127.0.0.1")
-    assert line["level"] == "info" and re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", line["time"])
+    assert line["level"] == "info" and re.match(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", line["time"]
+    )
 
 
 def test_times_are_those_of_the_request(start, model):
@@ -56,7 +75,9 @@ def test_times_are_those_of_the_request(start, model):
     assert line["total_ms"] >= line["first_byte_ms"] + 180
 
 
-@pytest.mark.parametrize("request_id", ["abc", "A-1_b.c:d", "0" * 64, "550e8400-e29b-41d4-a716-446655440000"])
+@pytest.mark.parametrize(
+    "request_id", ["abc", "A-1_b.c:d", "0" * 64, "550e8400-e29b-41d4-a716-446655440000"]
+)
 def test_a_sane_request_id_is_kept(worker, model, request_id):
     model.on("/generate", echo)
     response = worker.post("/generate", headers=[("X-Request-Id", request_id)])
@@ -65,7 +86,9 @@ def test_a_sane_request_id_is_kept(worker, model, request_id):
     assert worker.wait_request_line(route="/generate")["request_id"] == request_id
 
 
-@pytest.mark.parametrize("request_id", ["", "a b", 'a"b', "x" * 500, "caf\xe9", "a\tb", "a\\b", "<script>", "a,b;c{d}"])
+@pytest.mark.parametrize(
+    "request_id", ["", "a b", 'a"b', "x" * 500, "caf\xe9", "a\tb", "a\\b", "<script>", "a,b;c{d}"]
+)
 def test_an_odd_request_id_is_replaced(worker, model, request_id):
     model.on("/generate", echo)
     response = worker.post("/generate", headers=[("X-Request-Id", request_id)])
@@ -87,7 +110,10 @@ def test_two_request_ids_are_one(worker, model):
 def test_request_ids_are_made_and_differ(worker, model):
     model.on("/generate", echo)
     ids = {worker.post("/generate").headers.get("X-Request-Id") for _ in range(20)}
-    ids |= {worker.get("/ping").headers.get("X-Request-Id"), worker.get("/nothing").headers.get("X-Request-Id")}
+    ids |= {
+        worker.get("/ping").headers.get("X-Request-Id"),
+        worker.get("/nothing").headers.get("X-Request-Id"),
+    }
     assert len(ids) == 22 and None not in ids
 
 
@@ -101,13 +127,19 @@ def test_no_payload_and_no_signature_in_the_log(start, model, signer):
     """Through all that can go wrong, at the most talkative level."""
     model.on("/generate", answers(b"MODEL-MARK", status=500))
     model.on("/serial", streams([b"MODEL-MARK"]))
-    worker = start(log_level="debug", unsecured=False, options=["--public-key", signer.public_file],
-                   script=backend("""
+    worker = start(
+        log_level="debug",
+        unsecured=False,
+        options=["--public-key", signer.public_file],
+        script=backend(
+            """
       worker.post("/generate", { allow_parallel_requests = true }),
       worker.post("/serial", { allow_parallel_requests = false }),
       worker.post("/hook", { allow_parallel_requests = true, endpoint = "/generate",
         payload = worker.payload { prompt = "string" },
-        generate_client_response = function() error "x" end }),"""))
+        generate_client_response = function() error "x" end }),"""
+        ),
+    )
     url = "http://127.0.0.1:40001"
     good = auth_data(url=url, signature=signer.sign_url(url))
     bad = auth_data(url=url, signature="U0lHTkFUVVJFLU1BUks=")
@@ -120,7 +152,14 @@ def test_no_payload_and_no_signature_in_the_log(start, model, signer):
     worker.ask("POST", "/generate", b'{"payload":{"PAYLOAD-MARK', headers)
     worker.post("/generate?token=QUERY-MARK", secret, headers, good)
     text = worker.log.text()
-    for mark in ("PAYLOAD-MARK", "MODEL-MARK", "HEADER-MARK", "QUERY-MARK", "U0lHTkFUVVJF", good["signature"][:20]):
+    for mark in (
+        "PAYLOAD-MARK",
+        "MODEL-MARK",
+        "HEADER-MARK",
+        "QUERY-MARK",
+        "U0lHTkFUVVJF",
+        good["signature"][:20],
+    ):
         assert mark not in text, next(l for l in worker.log.lines if mark in l)
 
 
@@ -136,7 +175,11 @@ def test_nothing_from_outside_forges_a_line(worker, model):
     client = worker.connect()
     client.try_send(b'\x1b[31mGET\x1b[0m / HTTP/1.1\r\nHost: "\\n{}\r\n\r\n')
     client.read_response("GET")
-    worker.post("/generate", {}, auth=auth_data(url='x\n{"message":"forged"}', endpoint="\u0000\u001b[2J\u2028"))
+    worker.post(
+        "/generate",
+        {},
+        auth=auth_data(url='x\n{"message":"forged"}', endpoint="\u0000\u001b[2J\u2028"),
+    )
     worker.counters()
     assert not worker.log.find("forged") and not worker.log.find(outcome="forged")
     assert "\x1b" not in worker.log.text()
@@ -144,13 +187,17 @@ def test_nothing_from_outside_forges_a_line(worker, model):
 
 
 def test_script_log_lines_cannot_forge_either(start, model):
-    worker = start(backend(r"""
+    worker = start(
+        backend(
+            r"""
       worker.get("/x", function(request)
         worker.log.info("line one\n{\"message\":\"forged\"}\r\27[31m")
         worker.log.warn("%s and %d", "text", 5)
         print("printed", nil, 1)
         return "x"
-      end)"""))
+      end)"""
+        )
+    )
     worker.get("/x")
     worker.wait_request_line(route="/x")
     assert not worker.log.find("forged")
@@ -174,14 +221,23 @@ def test_text_format_is_one_line_per_event(start, model):
     worker.post("/generate", headers=[("X-Request-Id", "one-id")])
     wait_until(lambda: [l for l in worker.log.lines if "one-id" in l], "the line")
     line = next(l for l in worker.log.lines if "one-id" in l)
-    for part in ("INFO", "request", "route=/generate", "status=200", "outcome=success", "request_id=one-id"):
+    for part in (
+        "INFO",
+        "request",
+        "route=/generate",
+        "status=200",
+        "outcome=success",
+        "request_id=one-id",
+    ):
         assert part in line
     assert "\x1b[" not in line, "no colours when it is not a terminal"
     worker.signal(signal.SIGTERM)
     worker.expect_exit(0)
 
 
-@pytest.mark.parametrize("level,shown", [("debug", True), ("info", True), ("warn", False), ("error", False)])
+@pytest.mark.parametrize(
+    "level,shown", [("debug", True), ("info", True), ("warn", False), ("error", False)]
+)
 def test_levels(start, model, level, shown):
     model.on("/generate", echo)
     worker = start(log_level=level)
@@ -195,7 +251,9 @@ def test_every_failure_says_whose_it_was(start):
     worker = start(model=refused_url())
     worker.post("/generate", headers=[("X-Request-Id", "failing")])
     line = worker.wait_request_line(route="/generate")
-    assert line["source"] == "model" and "refused" in line["error"] and line["request_id"] == "failing"
+    assert (
+        line["source"] == "model" and "refused" in line["error"] and line["request_id"] == "failing"
+    )
 
 
 def test_refused_requests_have_a_line_too(worker):

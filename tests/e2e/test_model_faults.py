@@ -157,6 +157,7 @@ def test_an_endless_head(start, model):
         exchange.send(b"HTTP/1.1 200 OK\r\n")
         while True:
             exchange.send(b"X-Endless: " + b"x" * 1000 + b"\r\n")
+
     model.on("/generate", endless_head)
     worker = start()
     expect_failure(worker, worker.post("/generate"), 502)
@@ -179,33 +180,46 @@ def test_dies_inside_a_body_of_known_length(worker, model, how):
 
 def test_dies_while_a_hook_gathers_the_answer(start, model):
     """Nothing was sent yet, so the client can be told properly."""
-    model.on("/generate", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"half", "close"))
-    worker = start(backend("""
+    model.on("/generate", raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"half', "close"))
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
           return worker.json(model_response:json())
         end,
-      })"""))
+      })"""
+        )
+    )
     expect_failure(worker, worker.post("/generate"), 502)
 
 
 def test_a_model_answer_that_is_not_json(start, model):
     model.on("/generate", answers(b"<html>"))
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
           return worker.json(model_response:json())
         end,
-      })"""))
+      })"""
+        )
+    )
     expect_failure(worker, worker.post("/generate"), 502)
 
 
 def test_more_bytes_than_announced(worker, model):
     """The surplus belongs to no answer: it must not reach a client, now or with the next request."""
-    model.on("/generate", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n"
-                              b"Content-Length: 6\r\n\r\npoison"))
+    model.on(
+        "/generate",
+        raw(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n"
+            b"Content-Length: 6\r\n\r\npoison"
+        ),
+    )
     assert worker.post("/generate").body == b"hello"
     model.on("/generate", answers(b"right"))
     for _ in range(3):
@@ -214,8 +228,10 @@ def test_more_bytes_than_announced(worker, model):
 
 def test_an_answer_before_the_body_was_taken(start, model):
     """An early refusal by the model, whose connection then closes."""
+
     def early(exchange):
         exchange.answer(413, b"too large for me", reason="Content Too Large")
+
     model.on("/generate", early)
     worker = start(options=["--max-body", 48 << 20])
     response = worker.post("/generate", {"image": "x" * (1 << 20)})
@@ -224,13 +240,17 @@ def test_an_answer_before_the_body_was_taken(start, model):
 
 def test_endless_body_of_a_gathering_hook_is_bounded(start, model):
     model.on("/generate", endless(b"x" * (1 << 20)))
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         generate_client_response = function(_, model_response)
           return worker.response { body = model_response:body() }
         end,
-      })"""))
+      })"""
+        )
+    )
     response = worker.post("/generate")
     assert response.status in (500, 502)
     worker.wait_counters(error=1, in_flight=0, upstreams=0)
@@ -240,12 +260,15 @@ def test_endless_body_of_a_gathering_hook_is_bounded(start, model):
 
 # -- connections kept alive --
 
+
 def test_a_connection_closed_while_idle_is_not_used(worker, model):
     """The model closes right behind its answer, without saying so."""
+
     def answer_and_close(exchange):
         exchange.read_body()
         exchange.answer_json({"ok": 1})
         exchange.close()
+
     model.on("/generate", answer_and_close)
     for _ in range(20):
         assert worker.post("/generate").json() == {"ok": 1}
@@ -256,12 +279,14 @@ def test_a_connection_closed_while_idle_is_not_used(worker, model):
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_kept_connection_that_breaks_before_the_answer_is_tried_again_once(worker, model, how):
     """The race every keep-alive client knows: the request and the close crossed on the wire."""
+
     def only_first_requests(exchange):
         exchange.read_body()
         if sum(e.connection is exchange.connection for e in model.seen()) > 1:
             getattr(exchange, how)()
         else:
             exchange.answer_json({"connection": exchange.connection.number})
+
     model.on("/generate", only_first_requests)
     for n in range(5):
         response = worker.post("/generate")
@@ -298,6 +323,7 @@ def test_connection_close_of_the_model_is_obeyed(worker, model):
         exchange.read_body()
         exchange.answer(200, b"{}", [("Connection", "close")])
         exchange.close()
+
     model.on("/generate", closing)
     for _ in range(3):
         assert worker.post("/generate").status == 200

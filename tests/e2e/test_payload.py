@@ -10,9 +10,11 @@ from harness.message import post, request
 from harness.model import answers, echo, streams
 from harness.worker import backend
 
-FIDELITY = (b'{ "stop":[], "seed":9007199254740993,"x":{},"n":null,"f":1.0,\t"e":1e5,"neg":-0,\n'
-            b'"z":1,"a":2, "text":"\\u00e9\xc3\xa9\\/\\ud83d\\ude00\\u0000", "big":18446744073709551615,'
-            b'"long":0.1000000000000000055511151231257827, "nested":{"b":[[],{},[null]],"a":{"":[]}} }')
+FIDELITY = (
+    b'{ "stop":[], "seed":9007199254740993,"x":{},"n":null,"f":1.0,\t"e":1e5,"neg":-0,\n'
+    b'"z":1,"a":2, "text":"\\u00e9\xc3\xa9\\/\\ud83d\\ude00\\u0000", "big":18446744073709551615,'
+    b'"long":0.1000000000000000055511151231257827, "nested":{"b":[[],{},[null]],"a":{"":[]}} }'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +23,9 @@ def echoing(model):
 
 
 def hooked(hooks, before=""):
-    return backend('worker.post("/generate", { allow_parallel_requests = true, %s })' % hooks, before)
+    return backend(
+        'worker.post("/generate", { allow_parallel_requests = true, %s })' % hooks, before
+    )
 
 
 def pairs(text):
@@ -35,22 +39,30 @@ def test_untouched_payload_is_the_same_bytes(worker, model):
 
 
 def test_untouched_although_hooks_looked_at_it(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       count_workload = function(payload)
         local n = 0
         for key, value in pairs(payload) do n = n + 1 end
         return payload.z + #payload.stop + n
-      end"""))
+      end"""
+        )
+    )
     assert worker.post("/generate", FIDELITY).body == FIDELITY.strip()
     assert worker.wait_request_line(route="/generate")["workload"] == 1 + len(json.loads(FIDELITY))
 
 
 def test_a_hook_that_changes_one_field_keeps_the_others(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_payload_json = function(payload)
         payload.z = "changed"
         return payload
-      end"""))
+      end"""
+        )
+    )
     got = pairs(worker.post("/generate", FIDELITY).body)
     want = [(k, "changed" if k == "z" else v) for k, v in pairs(FIDELITY)]
     assert sorted(map(repr, got)) == sorted(map(repr, want))
@@ -58,19 +70,25 @@ def test_a_hook_that_changes_one_field_keeps_the_others(start):
 
 
 def test_a_hook_that_changes_one_field_keeps_the_order(start):
-    worker = start(hooked("generate_payload_json = function(payload) payload.z = 'c'; return payload end"))
+    worker = start(
+        hooked("generate_payload_json = function(payload) payload.z = 'c'; return payload end")
+    )
     got = [k for k, _ in pairs(worker.post("/generate", FIDELITY).body)]
     assert got == [k for k, _ in pairs(FIDELITY)]
 
 
 def test_a_hook_that_changes_deep_inside(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_payload_json = function(payload)
         payload.nested.b[3][1] = 5
         payload.nested.a.new = { 1, 2 }
         payload.stop[#payload.stop + 1] = "END"
         return payload
-      end"""))
+      end"""
+        )
+    )
     want = json.loads(FIDELITY)
     want["nested"]["b"][2][0] = 5
     want["nested"]["a"]["new"] = [1, 2]
@@ -79,24 +97,41 @@ def test_a_hook_that_changes_deep_inside(start):
 
 
 def test_values_a_hook_makes(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_payload_json = function()
         local null, array, object = worker.json.null, worker.json.array, worker.json.object
         return { a = array {}, b = object {}, c = null, d = { 1, "x", true }, e = 2^53, f = 0.1, g = "\\0\\"\\\\\\n" }
-      end"""))
+      end"""
+        )
+    )
     assert worker.post("/generate", {}).json() == {
-        "a": [], "b": {}, "c": None, "d": [1, "x", True], "e": 2**53, "f": 0.1, "g": '\0"\\\n'}
+        "a": [],
+        "b": {},
+        "c": None,
+        "d": [1, "x", True],
+        "e": 2**53,
+        "f": 0.1,
+        "g": '\0"\\\n',
+    }
 
 
 def test_a_request_parser_that_wraps(start):
-    worker = start(hooked("request_parser = function(msg) return { input = msg, stream = false } end,"
-                          "generate_payload_json = function(payload) return payload end"))
+    worker = start(
+        hooked(
+            "request_parser = function(msg) return { input = msg, stream = false } end,"
+            "generate_payload_json = function(payload) return payload end"
+        )
+    )
     got = worker.post("/generate", FIDELITY).json()
     assert got == {"input": json.loads(FIDELITY), "stream": False}
 
 
 def test_a_decoded_payload_is_ordinary_tables(start, model):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_payload_json = function(p)
         local keys = {}
         for key in pairs(p) do keys[#keys + 1] = key end
@@ -105,22 +140,42 @@ def test_a_decoded_payload_is_ordinary_tables(start, model):
         table.sort(list, function(a, b) return a > b end)
         return { keys = table.concat(keys, ","), list = list, len = #p.list, next = next(p.empty) == nil,
                  null = p.none == worker.json.null, absent = p.absent == nil, kind = type(p.list) }
-      end"""))
+      end"""
+        )
+    )
     got = worker.post("/generate", {"list": [1, 2, 3], "empty": {}, "none": None}).json()
     assert sorted(got.pop("keys").split(",")) == ["empty", "list", "none"]
-    assert got == {"list": [6, 4, 2], "len": 3, "next": True, "null": True, "absent": True, "kind": "table"}
+    assert got == {
+        "list": [6, 4, 2],
+        "len": 3,
+        "next": True,
+        "null": True,
+        "absent": True,
+        "kind": "table",
+    }
 
 
 # -- declared payloads --
 
-DECLARED = hooked("payload = Input", """
+DECLARED = hooked(
+    "payload = Input",
+    """
 local Input = worker.payload {
   prompt = "string", count = "integer", ratio = "number", flag = "boolean", list = "array", map = "object",
   anything = "any", maybe = "string?", defaulted = { "integer", default = 7 }, inner = { depth = "integer" },
 }
-""")
-GOOD = {"prompt": "p", "count": 3, "ratio": 0.5, "flag": True, "list": [], "map": {}, "anything": None,
-        "inner": {"depth": 1}}
+""",
+)
+GOOD = {
+    "prompt": "p",
+    "count": 3,
+    "ratio": 0.5,
+    "flag": True,
+    "list": [],
+    "map": {},
+    "anything": None,
+    "inner": {"depth": 1},
+}
 
 
 def test_a_declared_payload_is_taken_and_completed(start):
@@ -137,11 +192,28 @@ def test_integers_may_be_numbers_and_keep_64_bits(start):
     assert (got["count"], got["ratio"]) == (9007199254740993, 5)
 
 
-@pytest.mark.parametrize("field,value", [
-    ("prompt", 5), ("prompt", None), ("prompt", ["x"]), ("count", "3"), ("count", 3.5), ("count", True),
-    ("ratio", "0.5"), ("flag", 1), ("flag", "true"), ("list", {}), ("list", "x"), ("map", []), ("map", "x"),
-    ("maybe", 5), ("defaulted", "7"), ("inner", []), ("inner", "x"),
-])
+@pytest.mark.parametrize(
+    "field,value",
+    [
+        ("prompt", 5),
+        ("prompt", None),
+        ("prompt", ["x"]),
+        ("count", "3"),
+        ("count", 3.5),
+        ("count", True),
+        ("ratio", "0.5"),
+        ("flag", 1),
+        ("flag", "true"),
+        ("list", {}),
+        ("list", "x"),
+        ("map", []),
+        ("map", "x"),
+        ("maybe", 5),
+        ("defaulted", "7"),
+        ("inner", []),
+        ("inner", "x"),
+    ],
+)
 def test_a_field_of_the_wrong_type(start, field, value):
     worker = start(DECLARED)
     response = worker.post("/generate", {**GOOD, field: value})
@@ -194,24 +266,34 @@ def test_a_payload_that_is_no_object(worker, payload):
 
 
 def test_methods_of_a_payload(start, model):
-    worker = start(hooked("payload = Input", """
+    worker = start(
+        hooked(
+            "payload = Input",
+            """
 local Input = worker.payload { prompt = "string" }
 function Input:count_workload() return #self.prompt end
 function Input:generate_payload_json() return { text = self.prompt:upper(), n = 1 } end
 function Input.for_test() return Input { prompt = "test" } end
-"""))
+""",
+        )
+    )
     assert worker.post("/generate", {"prompt": "hello"}).json() == {"text": "HELLO", "n": 1}
     assert worker.wait_request_line(route="/generate")["workload"] == 5
 
 
 def test_from_json_msg(start):
-    worker = start(hooked("payload = Input", """
+    worker = start(
+        hooked(
+            "payload = Input",
+            """
 local Input = worker.payload { prompt = "string" }
 function Input.from_json_msg(msg)
   if not msg.input then return worker.invalid { input = "missing parameter" } end
   return Input { prompt = msg.input.text }
 end
-"""))
+""",
+        )
+    )
     assert worker.post("/generate", {"input": {"text": "deep"}}).json() == {"prompt": "deep"}
     response = worker.post("/generate", {"prompt": "x"})
     assert (response.status, response.json()) == (422, {"payload": {"input": "missing parameter"}})
@@ -233,8 +315,8 @@ HOOKS = {
     "error with a table": "generate_client_response = function() error { a = 1 } end",
     "error with nil": "generate_client_response = function() error() end",
     "bad field": 'generate_client_response = function() return worker.response { headers = { ["a b"] = "c" } } end',
-    "field with a line end": 'generate_client_response = function() return '
-                             'worker.response { headers = { x = "a\\r\\nSet-Cookie: b" } } end',
+    "field with a line end": "generate_client_response = function() return "
+    'worker.response { headers = { x = "a\\r\\nSet-Cookie: b" } } end',
     "status out of range": "generate_client_response = function() return worker.response { status = 9 } end",
     "stack overflow": "generate_client_response = function() local function f() return 1 + f() end return f() end",
 }
@@ -255,17 +337,26 @@ def test_a_failing_hook_is_a_500_of_the_script(start, name):
     line = worker.wait_request_line(route="/generate")
     assert (line["status"], line["source"]) == (500, "script"), line
     details = worker.log.find(level="error")
-    assert any("/generate" in json.dumps(d) and "worker.lua:" in json.dumps(d) or "returned" in json.dumps(d)
-               or "header" in json.dumps(d) for d in details), details
+    assert any(
+        "/generate" in json.dumps(d)
+        and "worker.lua:" in json.dumps(d)
+        or "returned" in json.dumps(d)
+        or "header" in json.dumps(d)
+        for d in details
+    ), details
     assert any(d.get("request_id") == line["request_id"] for d in details)
 
 
 def test_a_traceback_names_file_line_and_hook(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_client_response = function()
         local inner = function() error("kaboom") end
         inner()
-      end"""))
+      end"""
+        )
+    )
     worker.post("/generate")
     text = json.dumps(worker.log.wait(level="error"))
     assert "kaboom" in text and "generate_client_response" in text and "/generate" in text
@@ -274,14 +365,18 @@ def test_a_traceback_names_file_line_and_hook(start):
 
 def test_an_error_after_the_first_byte_cuts_the_answer(start, model):
     model.on("/generate", streams([b"a", b"b"]))
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_client_response = function(_, model_response)
         local client = worker.stream {}
         for chunk in model_response:chunks() do
           client:write(chunk)
           error("kaboom")
         end
-      end"""))
+      end"""
+        )
+    )
     response = worker.start("/generate").read_response()
     assert response.status == 200 and not response.complete and response.broken
     worker.wait_counters(error=1, in_flight=0)
@@ -290,12 +385,16 @@ def test_an_error_after_the_first_byte_cuts_the_answer(start, model):
 
 
 def test_a_failing_hook_fails_only_its_own_request(start, model):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_client_response = function(request, model_response)
         local body = model_response:json()
         if body.bad then error("kaboom") end
         return worker.json(body)
-      end"""))
+      end"""
+        )
+    )
     clients = [worker.start("/generate", {"n": n, "bad": n % 3 == 0}) for n in range(30)]
     statuses = [client.read_response().status for client in clients]
     assert statuses == [500 if n % 3 == 0 else 200 for n in range(30)]
@@ -304,7 +403,9 @@ def test_a_failing_hook_fails_only_its_own_request(start, model):
 
 def test_a_hook_that_never_reads_the_model_answer(start, model):
     model.on("/generate", answers(b"x" * 5_000_000))
-    worker = start(hooked('generate_client_response = function() return worker.json { short = true } end'))
+    worker = start(
+        hooked("generate_client_response = function() return worker.json { short = true } end")
+    )
     for _ in range(5):
         assert worker.post("/generate").json() == {"short": True}
     worker.wait_counters(upstreams=0, in_flight=0)
@@ -312,24 +413,35 @@ def test_a_hook_that_never_reads_the_model_answer(start, model):
 
 def test_a_hook_that_passes_the_answer_on(start, model):
     model.on("/generate", answers(b"image", "image/png", status=201, headers=[("X-A", "b")]))
-    worker = start(hooked("generate_client_response = function(_, model_response) return model_response end"))
+    worker = start(
+        hooked("generate_client_response = function(_, model_response) return model_response end")
+    )
     response = worker.post("/generate")
     assert (response.status, response.body, response.headers.get("X-A")) == (201, b"image", "b")
     assert response.headers.get("Content-Type") == "image/png"
 
 
 def test_globals_of_a_script_do_not_break_others(start):
-    worker = start(hooked("""
+    worker = start(
+        hooked(
+            """
       generate_client_response = function(request, model_response)
         counter = (counter or 0) + 1
         return worker.json { counter = counter }
-      end"""))
+      end"""
+        )
+    )
     assert [worker.post("/generate").json()["counter"] for _ in range(3)] == [1, 2, 3]
 
 
 def test_large_strings_pass_a_hook(start):
-    worker = start(hooked("""
-      generate_payload_json = function(p) p.n = #p.image; return p end"""), options=["--max-body", 32 << 20])
+    worker = start(
+        hooked(
+            """
+      generate_payload_json = function(p) p.n = #p.image; return p end"""
+        ),
+        options=["--max-body", 32 << 20],
+    )
     image = "QUJD" * 2_000_000
     got = worker.post("/generate", {"image": image, "tail": [1]}).json()
     assert got == {"image": image, "tail": [1], "n": len(image)}

@@ -28,16 +28,21 @@ def expect_refusal(worker, body, status, answer):
     assert line["outcome"] == "none", line
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"hello", b'{"auth_data":{}', b"{}x", b"\xff{}", b"{'a':1}"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"hello", b'{"auth_data":{}', b"{}x", b"\xff{}", b"{'a':1}"]
+)
 def test_body_is_not_json(worker, body):
     expect_refusal(worker, body, 422, {"error": "invalid JSON"})
 
 
-@pytest.mark.parametrize("body,answer", [
-    ({"payload": {}}, {"auth_data": "field missing"}),
-    ({"auth_data": AUTH}, {"payload": "field missing"}),
-    ({}, {"auth_data": "field missing", "payload": "field missing"}),
-])
+@pytest.mark.parametrize(
+    "body,answer",
+    [
+        ({"payload": {}}, {"auth_data": "field missing"}),
+        ({"auth_data": AUTH}, {"payload": "field missing"}),
+        ({}, {"auth_data": "field missing", "payload": "field missing"}),
+    ],
+)
 def test_auth_data_or_payload_is_absent(worker, body, answer):
     expect_refusal(worker, json.dumps(body).encode(), 422, answer)
 
@@ -46,13 +51,26 @@ def test_auth_data_or_payload_is_absent(worker, body, answer):
 def test_json_that_is_not_an_object_lacks_both_or_is_invalid(worker, body):
     response = worker.ask("POST", "/generate", body)
     assert response.status == 422
-    assert response.json() in ({"error": "invalid JSON"},
-                               {"auth_data": "field missing", "payload": "field missing"})
+    assert response.json() in (
+        {"error": "invalid JSON"},
+        {"auth_data": "field missing", "payload": "field missing"},
+    )
     assert totals(worker) == NONE
 
 
-@pytest.mark.parametrize("keys", [["signature"], ["url"], ["reqnum"], ["cost"], ["endpoint"],
-                                  ["request_idx"], ["cost", "url"], list(AUTH)])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["signature"],
+        ["url"],
+        ["reqnum"],
+        ["cost"],
+        ["endpoint"],
+        ["request_idx"],
+        ["cost", "url"],
+        list(AUTH),
+    ],
+)
 def test_an_auth_data_key_is_absent(worker, keys):
     body = envelope(auth=auth_data(**{key: None for key in keys}))
     expect_refusal(worker, body, 422, {"auth_data": {key: "missing parameter" for key in keys}})
@@ -83,11 +101,15 @@ def test_unknown_session_id(worker):
 
 
 def test_the_payload_is_refused_by_the_worker(start):
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         payload = worker.payload { prompt = "string", count = "integer" },
-      })"""))
+      })"""
+        )
+    )
     body = envelope({"prompt": 5})
     response = worker.ask("POST", "/generate", body)
     assert response.status == 422
@@ -112,22 +134,32 @@ def test_no_public_key_yet_is_rejected(start):
 
 
 def test_unverified_payloads_are_not_shown_to_the_script(start, signer):
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true,
         payload = worker.payload { prompt = "string" },
-      })"""), options=["--public-key", signer.public_file], unsecured=False)
+      })"""
+        ),
+        options=["--public-key", signer.public_file],
+        unsecured=False,
+    )
     assert worker.post("/generate", {"prompt": 5}).status == 401
 
 
 def test_estimated_wait_over_the_limit(start, model):
     held = model.hold("/generate")
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
         allow_parallel_requests = true, max_queue_time = 5,
         count_workload = function() return 10 end,
         benchmark = { generator = function() return {} end, max_perf = 1 },
-      })"""))
+      })"""
+        )
+    )
     first = worker.start("/generate")
     exchange = held.next()
     response = worker.post("/generate")
@@ -168,8 +200,17 @@ def test_the_model_answers(worker, model):
     assert worker.wait_request_line(status=200)["outcome"] == "success"
 
 
-@pytest.mark.parametrize("status,outcome", [(200, "success"), (201, "success"), (400, "success"),
-                                            (422, "success"), (500, "error"), (503, "error")])
+@pytest.mark.parametrize(
+    "status,outcome",
+    [
+        (200, "success"),
+        (201, "success"),
+        (400, "success"),
+        (422, "success"),
+        (500, "error"),
+        (503, "error"),
+    ],
+)
 def test_a_model_5xx_counts_as_an_error(worker, model, status, outcome):
     model.on("/generate", answers(b"model says", status=status))
     response = worker.post("/generate")
@@ -178,15 +219,26 @@ def test_a_model_5xx_counts_as_an_error(worker, model, status, outcome):
     assert worker.wait_request_line(status=status)["outcome"] == outcome
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded",
-                                          "application/octet-stream", "multipart/form-data; boundary=x", None])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+        "multipart/form-data; boundary=x",
+        None,
+    ],
+)
 def test_the_content_type_is_not_checked(worker, model, content_type):
     model.on("/generate", echo)
     headers = [("Content-Type", content_type)] if content_type else []
     assert worker.post("/generate", {"a": 1}, headers=headers).json() == {"a": 1}
 
 
-@pytest.mark.parametrize("coding,status", [("gzip", 415), ("br", 415), ("identity", 200), ("gzip, identity", 415)])
+@pytest.mark.parametrize(
+    "coding,status", [("gzip", 415), ("br", 415), ("identity", 200), ("gzip, identity", 415)]
+)
 def test_a_content_encoding_is_refused(worker, model, coding, status):
     model.on("/generate", echo)
     assert worker.post("/generate", headers=[("Content-Encoding", coding)]).status == status
@@ -201,7 +253,9 @@ def test_other_methods_on_a_post_route(worker, method):
     assert totals(worker) == NONE
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/generate/", "/Generate", "//generate", "/generate/../generate", "/"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/generate/", "/Generate", "//generate", "/generate/../generate", "/"]
+)
 def test_unknown_paths(worker, path):
     response = worker.post(path)
     assert response.status == 404 and "error" in response.json()
@@ -218,5 +272,3 @@ def test_sums_hold_while_requests_run(worker, model):
     for exchange in exchanges:
         exchange.answer_json({})
     assert [client.read_response().status for client in clients] == [200] * 3
-
-

@@ -9,10 +9,12 @@ from harness.model import echo
 from harness.timing import SLOW
 from harness.worker import backend, expect_sums
 
-TWO_ROUTES = backend("""
+TWO_ROUTES = backend(
+    """
   worker.post("/a", { allow_parallel_requests = false, endpoint = "/serial" }),
   worker.post("/b", { allow_parallel_requests = false, endpoint = "/serial" }),
-  worker.post("/free", { allow_parallel_requests = true }),""")
+  worker.post("/free", { allow_parallel_requests = true }),"""
+)
 
 
 def expect_busy(response):
@@ -37,7 +39,11 @@ def test_strictly_one_at_a_time_in_order(start, model):
         assert client.read_response().json() == {"n": n}
     expect_sums(worker.counters())
     for line in worker.log.find("request"):
-        assert line["queue_ms"] >= 0 and line["first_byte_ms"] >= 0 and line["total_ms"] >= line["queue_ms"]
+        assert (
+            line["queue_ms"] >= 0
+            and line["first_byte_ms"] >= 0
+            and line["total_ms"] >= line["queue_ms"]
+        )
 
 
 def test_a_stream_holds_the_slot_until_its_end(worker, model):
@@ -87,11 +93,15 @@ def test_a_failing_call_frees_the_slot(worker, model, how):
 
 def test_a_failing_hook_frees_the_slot(start, model):
     model.on("/serial", echo)
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/serial", {
         allow_parallel_requests = false,
         generate_client_response = function() error "no" end,
-      })"""))
+      })"""
+        )
+    )
     for _ in range(3):
         assert worker.post("/serial").status == 500
 
@@ -143,8 +153,12 @@ def test_the_queue_is_limited_by_bytes(start, model):
 
 def test_waiting_longer_than_max_queue_time(start, model):
     held = model.hold("/serial")
-    worker = start(backend("""
-      worker.post("/serial", { allow_parallel_requests = false, max_queue_time = 0.4 })"""))
+    worker = start(
+        backend(
+            """
+      worker.post("/serial", { allow_parallel_requests = false, max_queue_time = 0.4 })"""
+        )
+    )
     first = worker.start("/serial")
     exchange = held.next()
     expect_busy(worker.post("/serial"))
@@ -157,8 +171,12 @@ def test_waiting_longer_than_max_queue_time(start, model):
 
 def test_max_queue_time_does_not_end_what_has_begun(start, model):
     held = model.hold("/serial")
-    worker = start(backend("""
-      worker.post("/serial", { allow_parallel_requests = false, max_queue_time = 0.2 })"""))
+    worker = start(
+        backend(
+            """
+      worker.post("/serial", { allow_parallel_requests = false, max_queue_time = 0.2 })"""
+        )
+    )
     client = worker.start("/serial")
     exchange = held.next()
     exchange.expect_alive(0.5 * SLOW)
@@ -172,7 +190,9 @@ ESTIMATED = """
     count_workload = function(payload) return payload.work end,
     %s
   })"""
-WITH_PERF = ESTIMATED % "benchmark = { generator = function() return { work = 1 } end, max_perf = 10 },"
+WITH_PERF = (
+    ESTIMATED % "benchmark = { generator = function() return { work = 1 } end, max_perf = 10 },"
+)
 
 
 def test_the_estimate_is_load_over_perf(start, model):
@@ -213,12 +233,19 @@ def test_workload_is_in_the_log_line(start, model):
     assert worker.wait_request_line(route="/generate")["workload"] == 12.5
 
 
-@pytest.mark.parametrize("result", ["error 'x'", "return 0/0", "return -1", "return 'many'", "return nil", "return {}"])
+@pytest.mark.parametrize(
+    "result", ["error 'x'", "return 0/0", "return -1", "return 'many'", "return nil", "return {}"]
+)
 def test_a_workload_that_is_none_counts_as_100(start, model, result):
     model.on("/generate", echo)
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/generate", {
-        allow_parallel_requests = true, count_workload = function() %s end })""" % result))
+        allow_parallel_requests = true, count_workload = function() %s end })"""
+            % result
+        )
+    )
     assert worker.post("/generate").status == 200
     assert worker.wait_request_line(route="/generate")["workload"] == 100
     assert worker.log.find(level="warn") or worker.log.find(level="error")

@@ -15,7 +15,8 @@ from harness.worker import backend, is_sanitized
 
 
 def version(n, more=""):
-    return backend(f"""
+    return backend(
+        f"""
       worker.get("/version", function() return "{n}" end),
       worker.post("/generate", {{
         allow_parallel_requests = true,
@@ -24,7 +25,8 @@ def version(n, more=""):
           for chunk in model_response:chunks() do client:write("{n}:" .. chunk) end
           return client
         end,
-      }}), {more}""")
+      }}), {more}"""
+    )
 
 
 def reload(worker, script):
@@ -119,8 +121,12 @@ BROKEN = {
     "syntax": "return worker.backend {",
     "runtime": 'error "kaboom"',
     "no backend": "return 5",
-    "unknown key": backend('worker.get("/version", function() return "x" end)', more="modle_log_file = 'x',"),
-    "wrong type": backend('worker.get("/version", function() return "x" end), worker.post("/g", { max_queue_time = "3" })'),
+    "unknown key": backend(
+        'worker.get("/version", function() return "x" end)', more="modle_log_file = 'x',"
+    ),
+    "wrong type": backend(
+        'worker.get("/version", function() return "x" end), worker.post("/g", { max_queue_time = "3" })'
+    ),
     "the same route twice": backend('worker.get("/version", function() return "x" end),' * 2),
     "empty": "",
 }
@@ -160,6 +166,7 @@ def test_no_request_fails_while_scripts_change(start, model):
             count[0] += 1
             if response.status != 200 or not response.complete:
                 failures.append((response.status, response.body))
+
     threads = [threading.Thread(target=hammer) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -185,10 +192,17 @@ def test_many_signals_at_once(start):
 def test_memory_of_old_scripts_is_given_back(start):
     big = 'local ballast = {} for i = 1, 20000 do ballast[i] = ("x"):rep(50) .. i end'
     text = version("%s")
-    worker = start(text.replace("%s", "0").replace("return worker.backend", big + " return worker.backend"))
+    worker = start(
+        text.replace("%s", "0").replace("return worker.backend", big + " return worker.backend")
+    )
     sizes = []
     for n in range(1, 16):
-        reload(worker, text.replace("%s", str(n)).replace("return worker.backend", big + " return worker.backend"))
+        reload(
+            worker,
+            text.replace("%s", str(n)).replace(
+                "return worker.backend", big + " return worker.backend"
+            ),
+        )
         wait_version(worker, str(n))
         sizes.append(worker.memory_kb())
     if not is_sanitized():

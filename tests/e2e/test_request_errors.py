@@ -43,14 +43,21 @@ def expect_state(client, response, status, closes):
 
 # -- the connection goes on --
 
+
 def test_404_keeps_the_connection(worker):
     expect_error(worker.connect().send(request("GET", "/nothing")), 404, False)
 
 
-@pytest.mark.parametrize("target,fields,status", [
-    ("/nothing", [], 404), ("/ping", [], 405), ("/generate", [("Content-Encoding", "gzip")], 415),
-    ("/generate", [("Expect", "miracles")], 417), ("/nothing", [CHUNKED], 404),
-])
+@pytest.mark.parametrize(
+    "target,fields,status",
+    [
+        ("/nothing", [], 404),
+        ("/ping", [], 405),
+        ("/generate", [("Content-Encoding", "gzip")], 415),
+        ("/generate", [("Expect", "miracles")], 417),
+        ("/nothing", [CHUNKED], 404),
+    ],
+)
 @pytest.mark.parametrize("together", [True, False], ids=["body at once", "body after the answer"])
 def test_refused_with_a_body_still_to_come(worker, target, fields, status, together):
     """Either the body is passed over and the connection goes on, or it closes and says so."""
@@ -84,6 +91,7 @@ def test_415_by_the_router(worker):
 
 # -- deadlines --
 
+
 def test_408_when_the_head_takes_too_long(start):
     worker = start(options=["--header-timeout", 0.3])
     client = worker.connect().send(b"POST /generate HTTP/1.1\r\nHos")
@@ -100,6 +108,7 @@ def test_408_although_bytes_trickle(start):
         client.try_send(b"GET /ping HTTP/1.1\r\nHost: x\r\nX: ")
         while not stop.wait(0.05) and client.try_send(b"x"):
             pass
+
     thread = threading.Thread(target=trickle)
     thread.start()
     try:
@@ -114,7 +123,11 @@ def test_408_when_the_body_takes_too_long(start):
     worker = start(options=["--body-timeout", 0.3])
     data = post("/generate")
     expect_error(worker.connect().send(data[:-5]), 408, True)
-    expect_error(worker.connect().send(request("POST", "/generate", chunked(envelope())[:-4], [CHUNKED])), 408, True)
+    expect_error(
+        worker.connect().send(request("POST", "/generate", chunked(envelope())[:-4], [CHUNKED])),
+        408,
+        True,
+    )
 
 
 def test_an_idle_connection_is_closed_quietly(start):
@@ -142,6 +155,7 @@ def test_waiting_for_the_model_is_not_idle(start, model):
 
 # -- sizes --
 
+
 def test_413_by_content_length_before_the_body_comes(start):
     worker = start(options=["--max-body", 1000])
     client = worker.connect()
@@ -152,7 +166,13 @@ def test_413_by_content_length_before_the_body_comes(start):
 def test_413_by_counting_chunks(start, model):
     worker = start(options=["--max-body", 1000])
     client = worker.connect()
-    client.send(request("POST", "/generate", None, [CHUNKED]) + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501)
+    client.send(
+        request("POST", "/generate", None, [CHUNKED])
+        + b"1f4\r\n"
+        + b"x" * 500
+        + b"\r\n1f5\r\n"
+        + b"x" * 501
+    )
     expect_error(client, 413, True)
     assert not model.seen()
 
@@ -169,6 +189,7 @@ def test_a_body_of_exactly_the_limit(start):
 def test_414_and_431(worker):
     def get(target="/ping", headers=()):
         return worker.connect().send(request("GET", target, headers=headers))
+
     assert get("/ping?" + "x" * 8000).read_response("GET").status == 200
     expect_error(get("/ping?" + "x" * 9000), 414, True, "GET")
     assert get(headers=[("X", "x" * 60000)]).read_response("GET").status == 200
@@ -194,6 +215,7 @@ def test_an_endless_request_line_is_refused_while_it_comes(worker):
 
 # -- the rest of the statuses --
 
+
 def test_411_or_a_missing_body(worker):
     """A POST that announces no body has none (RFC 9112 §6.3): it is not JSON then."""
     client = worker.connect().send(request("POST", "/generate"))
@@ -201,18 +223,35 @@ def test_411_or_a_missing_body(worker):
     assert response.status in (411, 422) and "error" in response.json()
 
 
-@pytest.mark.parametrize("line,status", [
-    (b"BREW /generate HTTP/1.1", 501), (b"CONNECT worker.test:80 HTTP/1.1", 501),
-    (b"TRACE /ping HTTP/1.1", 501), (b"get /ping HTTP/1.1", 501), (b"PROPFIND /ping HTTP/1.1", 501),
-])
+@pytest.mark.parametrize(
+    "line,status",
+    [
+        (b"BREW /generate HTTP/1.1", 501),
+        (b"CONNECT worker.test:80 HTTP/1.1", 501),
+        (b"TRACE /ping HTTP/1.1", 501),
+        (b"get /ping HTTP/1.1", 501),
+        (b"PROPFIND /ping HTTP/1.1", 501),
+    ],
+)
 def test_unknown_methods(worker, line, status):
     client = worker.connect().send(line + b"\r\nHost: worker.test\r\n\r\n")
     response = client.read_response("GET")
     assert response.status in (status, 400, 405) and "error" in response.json()
 
 
-@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity", "chunked, gzip", "chunked, chunked",
-                                    "xchunked", "chunked;q=1", "\"chunked\""])
+@pytest.mark.parametrize(
+    "coding",
+    [
+        "gzip, chunked",
+        "gzip",
+        "identity",
+        "chunked, gzip",
+        "chunked, chunked",
+        "xchunked",
+        "chunked;q=1",
+        '"chunked"',
+    ],
+)
 def test_transfer_codings_nobody_here_knows(worker, model, coding):
     client = worker.connect()
     client.send(request("POST", "/generate", chunked(envelope()), [("Transfer-Encoding", coding)]))
@@ -222,9 +261,20 @@ def test_transfer_codings_nobody_here_knows(worker, model, coding):
     assert not model.seen()
 
 
-@pytest.mark.parametrize("version,status", [("HTTP/2.0", 505), ("HTTP/3.0", 505), ("HTTP/1.2", 505),
-                                            ("HTTP/0.9", 505), ("HTTP/1", 400), ("http/1.1", 400),
-                                            ("HTTP/1.10", 400), ("HTTP/11", 400), ("HTTQ/1.1", 400)])
+@pytest.mark.parametrize(
+    "version,status",
+    [
+        ("HTTP/2.0", 505),
+        ("HTTP/3.0", 505),
+        ("HTTP/1.2", 505),
+        ("HTTP/0.9", 505),
+        ("HTTP/1", 400),
+        ("http/1.1", 400),
+        ("HTTP/1.10", 400),
+        ("HTTP/11", 400),
+        ("HTTQ/1.1", 400),
+    ],
+)
 def test_versions(worker, version, status):
     client = worker.connect().send(f"GET /ping {version}\r\nHost: x\r\n\r\n".encode())
     response = client.read_response("GET")
@@ -261,6 +311,7 @@ def smuggling():
 
     def with_fields(fields, data=body):
         return start + fields + b"\r\n" + data
+
     return {
         "length and chunked": with_fields(HOST + length + te, chunked(body)),
         "chunked and length": with_fields(HOST + te + length, chunked(body)),
@@ -271,15 +322,23 @@ def smuggling():
         "length with a plus": with_fields(HOST + b"Content-Length: +5\r\n", b"hello"),
         "length in hex": with_fields(HOST + b"Content-Length: 0x5\r\n", b"hello"),
         "empty length": with_fields(HOST + b"Content-Length:\r\n"),
-        "length beyond 64 bits": with_fields(HOST + b"Content-Length: 18446744073709551621\r\n", b"hello"),
+        "length beyond 64 bits": with_fields(
+            HOST + b"Content-Length: 18446744073709551621\r\n", b"hello"
+        ),
         "space before the colon": with_fields(HOST + b"Content-Length : 5\r\n", b"hello"),
-        "space before the colon of te": with_fields(HOST + b"Transfer-Encoding : chunked\r\n" + length),
-        "tab before the colon of te": with_fields(HOST + b"Transfer-Encoding\t: chunked\r\n" + length),
+        "space before the colon of te": with_fields(
+            HOST + b"Transfer-Encoding : chunked\r\n" + length
+        ),
+        "tab before the colon of te": with_fields(
+            HOST + b"Transfer-Encoding\t: chunked\r\n" + length
+        ),
         "folded te": with_fields(HOST + b"Transfer-Encoding:\r\n chunked\r\n", chunked(body)),
         "folded field": with_fields(HOST + b"X: a\r\n b\r\n" + length),
         "space before the first field": with_fields(b" X: a\r\n" + HOST + length),
         "te twice": with_fields(HOST + te + te, chunked(body)),
-        "te with a vertical tab": with_fields(HOST + b"Transfer-Encoding: \x0bchunked\r\n", chunked(body)),
+        "te with a vertical tab": with_fields(
+            HOST + b"Transfer-Encoding: \x0bchunked\r\n", chunked(body)
+        ),
         "te behind a bare CR": with_fields(HOST + b"X: \rTransfer-Encoding: chunked\r\n" + length),
         "te behind a bare LF": with_fields(HOST + b"X: a\nTransfer-Encoding: chunked\r\n" + length),
         "bare LF line ends": start.replace(b"\r\n", b"\n") + HOST.replace(b"\r\n", b"\n") + b"\n",
@@ -303,11 +362,15 @@ def smuggling():
         "control in the target": with_fields(HOST + length).replace(b"/generate", b"/gen\x01erate"),
         "relative target": with_fields(HOST + length).replace(b"/generate", b"generate"),
         "asterisk target": with_fields(HOST + length).replace(b"/generate", b"*"),
-        "chunked in HTTP/1.0": with_fields(HOST + te, chunked(body)).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        "chunked in HTTP/1.0": with_fields(HOST + te, chunked(body)).replace(
+            b"HTTP/1.1", b"HTTP/1.0"
+        ),
         "chunk size with a plus": with_fields(HOST + te, b"+5\r\nhello\r\n0\r\n\r\n"),
         "chunk size with 0x": with_fields(HOST + te, b"0x5\r\nhello\r\n0\r\n\r\n"),
         "chunk size with a space before": with_fields(HOST + te, b" 5\r\nhello\r\n0\r\n\r\n"),
-        "chunk size beyond 64 bits": with_fields(HOST + te, b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        "chunk size beyond 64 bits": with_fields(
+            HOST + te, b"10000000000000005\r\nhello\r\n0\r\n\r\n"
+        ),
         "no chunk size": with_fields(HOST + te, b"\r\nhello\r\n0\r\n\r\n"),
         "chunk longer than its size": with_fields(HOST + te, b"5\r\nhello!\r\n0\r\n\r\n"),
         "chunk without its CRLF": with_fields(HOST + te, b"5\r\nhello0\r\n\r\n"),

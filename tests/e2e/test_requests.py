@@ -107,7 +107,9 @@ def test_a_large_pipeline(worker):
     """More than any buffer holds: reading stops and goes on."""
     client = worker.connect()
     body = {"text": "x" * 50_000}
-    sender = threading.Thread(target=client.try_send, args=(post("/generate", body) * 100,), daemon=True)
+    sender = threading.Thread(
+        target=client.try_send, args=(post("/generate", body) * 100,), daemon=True
+    )
     sender.start()
     for _ in range(100):
         assert client.read_response().json() == body
@@ -117,7 +119,14 @@ def test_a_large_pipeline(worker):
 def test_expect_100_continue(worker):
     body = envelope({"a": 1})
     client = worker.connect()
-    client.send(request("POST", "/generate", None, [("Expect", "100-continue"), ("Content-Length", str(len(body)))]))
+    client.send(
+        request(
+            "POST",
+            "/generate",
+            None,
+            [("Expect", "100-continue"), ("Content-Length", str(len(body)))],
+        )
+    )
     assert client.read_interim() == 100
     client.send(body)
     assert client.read_response().json() == {"a": 1}
@@ -142,7 +151,11 @@ def test_expect_with_the_body_at_once(worker):
 def test_expect_is_not_answered_when_the_request_is_refused(worker):
     for path, status in (("/nothing", 404), ("/generate", 413)):
         client = worker.connect()
-        client.send(request("POST", path, None, [("Expect", "100-continue"), ("Content-Length", "99999999999")]))
+        client.send(
+            request(
+                "POST", path, None, [("Expect", "100-continue"), ("Content-Length", "99999999999")]
+            )
+        )
         response = client.read_response()
         assert response.status == status and not response.interim
         client.expect_end()
@@ -173,7 +186,7 @@ def test_chunked_request(worker, model, size):
 
 def test_chunk_extensions_and_trailers_are_dropped(worker, model):
     body = envelope({"a": 1})
-    framed = b"%x;name=value;other=\"q\"\r\n%s\r\n0;last\r\nX-Trailer: t\r\n\r\n" % (len(body), body)
+    framed = b'%x;name=value;other="q"\r\n%s\r\n0;last\r\nX-Trailer: t\r\n\r\n' % (len(body), body)
     client = worker.connect()
     client.send(request("POST", "/generate", framed, CHUNKED))
     assert client.read_response().json() == {"a": 1}
@@ -211,7 +224,15 @@ def test_http_1_0_closes_unless_asked(worker):
 def test_http_1_0_keep_alive(worker):
     client = worker.connect()
     for n in range(3):
-        client.send(request("POST", "/generate", envelope({"n": n}), [("Connection", "keep-alive")], version="1.0"))
+        client.send(
+            request(
+                "POST",
+                "/generate",
+                envelope({"n": n}),
+                [("Connection", "keep-alive")],
+                version="1.0",
+            )
+        )
         response = client.read_response()
         assert response.json() == {"n": n}
         assert "keep-alive" in response.headers.tokens("Connection")
@@ -226,7 +247,9 @@ def test_http_1_0_needs_no_host(worker):
 def test_http_1_0_stream_ends_with_the_connection(worker, model):
     held = model.hold("/generate")
     client = worker.connect()
-    client.send(request("POST", "/generate", envelope(), [("Connection", "keep-alive")], version="1.0"))
+    client.send(
+        request("POST", "/generate", envelope(), [("Connection", "keep-alive")], version="1.0")
+    )
     exchange = held.next().stream_head()
     exchange.chunk(b"one")
     response = client.open_response()
@@ -239,7 +262,9 @@ def test_http_1_0_stream_ends_with_the_connection(worker, model):
 
 def test_absolute_form_target(worker):
     client = worker.connect()
-    assert client.send(request("GET", "http://worker.test/ping")).read_response("GET").body == b"pong"
+    assert (
+        client.send(request("GET", "http://worker.test/ping")).read_response("GET").body == b"pong"
+    )
     client.send(request("POST", "http://worker.test/generate", envelope({"a": 1})))
     assert client.read_response().json() == {"a": 1}
 

@@ -130,17 +130,23 @@ def test_the_deadline_cuts_what_still_runs(start, model, script):
     assert 0.4 * SLOW < time.monotonic() - began < 0.5 * SLOW + PROMPT
 
 
-@pytest.mark.parametrize("state", ["before the first byte", "queued", "asleep", "half a request", "slow client"])
+@pytest.mark.parametrize(
+    "state", ["before the first byte", "queued", "asleep", "half a request", "slow client"]
+)
 def test_the_deadline_in_other_states(start, model, state):
     held = model.hold("/serial")
     model.on("/generate", endless())
     model.on("/sleepy", echo)
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.post("/serial", { allow_parallel_requests = false }),
       worker.post("/generate", { allow_parallel_requests = true }),
       worker.post("/sleepy", { allow_parallel_requests = true,
-        generate_client_response = function() worker.log.info("asleep") worker.sleep(3600) end }),"""),
-        options=["--shutdown-timeout", 0.3])
+        generate_client_response = function() worker.log.info("asleep") worker.sleep(3600) end }),"""
+        ),
+        options=["--shutdown-timeout", 0.3],
+    )
     if state in ("before the first byte", "queued"):
         worker.start("/serial")
         held.next()
@@ -204,11 +210,16 @@ def test_reload_and_counters_during_shutdown_do_no_harm(start, model):
 
 
 def test_spawned_tasks_do_not_keep_it_running(start):
-    worker = start(backend("""
+    worker = start(
+        backend(
+            """
       worker.get("/x", function()
         worker.spawn(function() while true do worker.sleep(1) end end)
         return "x"
-      end)"""), options=["--shutdown-timeout", 0.5])
+      end)"""
+        ),
+        options=["--shutdown-timeout", 0.5],
+    )
     assert worker.get("/x").body == b"x"
     worker.wait_counters(tasks=1)
     worker.signal(signal.SIGTERM)

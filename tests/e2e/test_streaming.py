@@ -8,7 +8,8 @@ from harness.message import envelope, post, request
 from harness.model import streams
 from harness.worker import PLAIN, backend
 
-THROUGH_LUA = backend("""
+THROUGH_LUA = backend(
+    """
   worker.post("/generate", {
     allow_parallel_requests = true,
     generate_client_response = function(_, model_response)
@@ -16,9 +17,11 @@ THROUGH_LUA = backend("""
       for chunk in model_response:chunks() do client:write(chunk) end
       return client
     end,
-  })""")
+  })"""
+)
 
-EVENTS_THROUGH_LUA = backend("""
+EVENTS_THROUGH_LUA = backend(
+    """
   worker.post("/generate", {
     allow_parallel_requests = true,
     generate_client_response = function(_, model_response)
@@ -26,9 +29,11 @@ EVENTS_THROUGH_LUA = backend("""
       for event in model_response:events() do client:write("data: " .. event.data .. "\\n\\n") end
       return client
     end,
-  })""")
+  })"""
+)
 
-LINES_THROUGH_LUA = backend("""
+LINES_THROUGH_LUA = backend(
+    """
   worker.post("/generate", {
     allow_parallel_requests = true,
     generate_client_response = function(_, model_response)
@@ -36,7 +41,8 @@ LINES_THROUGH_LUA = backend("""
       for line in model_response:lines() do client:write(line .. "\\n") end
       return client
     end,
-  })""")
+  })"""
+)
 
 ALL = {"plain": PLAIN, "lua": THROUGH_LUA, "events": EVENTS_THROUGH_LUA, "lines": LINES_THROUGH_LUA}
 both = pytest.mark.parametrize("kind", ["plain", "lua"])

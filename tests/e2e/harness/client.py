@@ -84,7 +84,8 @@ class Response:
             if not self._advance(deadline):
                 if self._body.data.find(wanted, self._read) < 0:
                     raise AssertionError(
-                        f"{wanted!r} never came; ended={self.broken}, got {self.body[self._read:]!r}")
+                        f"{wanted!r} never came; ended={self.broken}, got {self.body[self._read:]!r}"
+                    )
 
     def read_bytes(self, count, timeout=None):
         """Reads until at least `count` body bytes are here in all."""
@@ -130,7 +131,9 @@ class Client:
         try:
             data = self.socket.recv(262144)
         except socket.timeout:
-            raise AssertionError(f"nothing came in time; buffer {bytes(self.buffer[:200])!r}") from None
+            raise AssertionError(
+                f"nothing came in time; buffer {bytes(self.buffer[:200])!r}"
+            ) from None
         except ConnectionError:
             self.ended = "reset"
             return False
@@ -148,7 +151,9 @@ class Client:
             lines = take_head(self.buffer)
             if lines is None:
                 if not self.fill(deadline):
-                    raise AssertionError(f"connection {self.ended} before an answer, got {bytes(self.buffer)!r}")
+                    raise AssertionError(
+                        f"connection {self.ended} before an answer, got {bytes(self.buffer)!r}"
+                    )
                 continue
             headers = parse_fields(lines[1:])
             response = Response(self, lines[0], headers, method, interim)
@@ -198,8 +203,3 @@ class Client:
 
     def close(self):
         self.socket.close()
-
-    def is_open(self):
-        return self.socket.fileno() >= 0
-
-

@@ -31,11 +31,10 @@ class Exchange:
         self.headers = headers
         self.raw_head = raw_head
         self.body = b""
-        self.trailing = b""       # bytes that came behind the request
         self.dropped = threading.Event()
         self.answered = threading.Event()
         self.blocked = threading.Event()  # a send found the pipe full
-        self.sent = 0             # body bytes, of endless()
+        self.sent = 0  # body bytes, of endless()
         self._reader = request_body_reader(headers)
 
     def __repr__(self):
@@ -46,6 +45,10 @@ class Exchange:
         while not self._reader.feed(self.connection.buffer):
             self.connection.receive()
         self.body = bytes(self._reader.data)
+        if self.connection.buffer:
+            self.connection.model.complaints.append(
+                f"{self}: bytes came behind it, before its answer"
+            )
         return self.body
 
     def json(self):
@@ -71,11 +74,17 @@ class Exchange:
         return self
 
     def head(self, status=200, headers=(), reason="OK"):
-        text = f"HTTP/1.1 {status} {reason}\r\n" + "".join(f"{n}: {v}\r\n" for n, v in headers) + "\r\n"
+        text = (
+            f"HTTP/1.1 {status} {reason}\r\n"
+            + "".join(f"{n}: {v}\r\n" for n, v in headers)
+            + "\r\n"
+        )
         return self.send(text.encode("latin-1"))
 
     def stream_head(self, content_type="text/event-stream", headers=()):
-        return self.head(200, [("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers])
+        return self.head(
+            200, [("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers]
+        )
 
     def chunk(self, data):
         return self.send(b"%x\r\n%s\r\n" % (len(data), data))
@@ -84,7 +93,9 @@ class Exchange:
         self.send(b"0\r\n\r\n")
         return self.done()
 
-    def answer(self, status=200, body=b"", headers=(), reason="OK", content_type="application/json"):
+    def answer(
+        self, status=200, body=b"", headers=(), reason="OK", content_type="application/json"
+    ):
         fields = [("Content-Type", content_type)] if content_type else []
         self.head(status, [*fields, *headers, ("Content-Length", str(len(body)))], reason)
         if self.method != "HEAD":
@@ -106,7 +117,9 @@ class Exchange:
 
     def reset(self):
         """Ends the connection with RST."""
-        self.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
         self.connection.closed.set()
         self.connection.socket.close()
         return self.done()
@@ -126,7 +139,6 @@ class Exchange:
             try:
                 sock.settimeout(1)
                 if sock.recv(1, socket.MSG_PEEK):
-                    self.trailing = b"?"
                     time.sleep(0.02)
                     continue
             except socket.timeout:
@@ -138,12 +150,14 @@ class Exchange:
             return
 
     def expect_dropped(self, timeout=None):
-        assert self.dropped.wait(PROMPT if timeout is None else timeout), \
-            f"the call to {self.target} was not dropped in time"
+        assert self.dropped.wait(
+            PROMPT if timeout is None else timeout
+        ), f"the call to {self.target} was not dropped in time"
 
     def expect_alive(self, seconds=None):
-        assert not self.dropped.wait(QUIET if seconds is None else seconds), \
-            f"the call to {self.target} was dropped"
+        assert not self.dropped.wait(
+            QUIET if seconds is None else seconds
+        ), f"the call to {self.target} was dropped"
 
 
 class Connection:
@@ -151,7 +165,6 @@ class Connection:
         self.model, self.socket, self.number = model, sock, number
         self.buffer = bytearray()
         self.closed = threading.Event()
-        self.raw = bytearray()
 
     def receive(self):
         while True:
@@ -168,8 +181,6 @@ class Connection:
         if not data:
             raise Dropped()
         self.buffer += data
-        if self.model.keep_raw:
-            self.raw += data
 
     def finish(self):
         try:
@@ -191,8 +202,6 @@ class Connection:
             while not self.model.stopping and not self.closed.is_set():
                 exchange = self.read_request()
                 self.model.handle(exchange)
-                if self.buffer:
-                    exchange.trailing = bytes(self.buffer)
         except Dropped:
             pass
         except AssertionError as error:
@@ -240,11 +249,10 @@ class FakeModel:
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.behaviours = {}
-        self.requests = []     # every exchange, in order of arrival
+        self.requests = []  # every exchange, in order of arrival
         self.connections = []
-        self.complaints = []   # what was not HTTP
+        self.complaints = []  # what was not HTTP
         self.stopping = False
-        self.keep_raw = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -282,7 +290,9 @@ class FakeModel:
             return [e for e in self.requests if path is None or e.path == path]
 
     def wait_seen(self, count=1, path=None):
-        wait_until(lambda: len(self.seen(path)) >= count, f"{count} requests at the model for {path}")
+        wait_until(
+            lambda: len(self.seen(path)) >= count, f"{count} requests at the model for {path}"
+        )
         return self.seen(path)
 
     def last(self, path=None):
@@ -310,6 +320,7 @@ class FakeModel:
 
 # -- behaviours --
 
+
 def not_found(exchange):
     exchange.read_body()
     exchange.answer(404, b'{"error":"model: no such path"}', reason="Not Found")
@@ -325,6 +336,7 @@ def says(value, status=200, headers=()):
     def behaviour(exchange):
         exchange.read_body()
         exchange.answer(status, json.dumps(value).encode(), headers)
+
     return behaviour
 
 
@@ -332,22 +344,26 @@ def answers(body, content_type="text/plain", status=200, headers=(), reason="OK"
     def behaviour(exchange):
         exchange.read_body()
         exchange.answer(status, body, headers, reason, content_type)
+
     return behaviour
 
 
 def streams(pieces, content_type="text/event-stream"):
     """The pieces in chunked framing, as fast as they go."""
+
     def behaviour(exchange):
         exchange.read_body()
         exchange.stream_head(content_type)
         for piece in pieces:
             exchange.chunk(piece)
         exchange.last_chunk()
+
     return behaviour
 
 
 def raw(data, then="keep"):
     """These bytes. then: "keep" the connection, "close" or "reset" it."""
+
     def behaviour(exchange):
         exchange.read_body()
         exchange.send(data)
@@ -357,11 +373,13 @@ def raw(data, then="keep"):
             exchange.reset()
         else:
             exchange.done()
+
     return behaviour
 
 
 def endless(piece=b"x" * 65536, chunked=True):
     """Never stops by itself; .sent counts, .blocked tells that nobody takes it."""
+
     def behaviour(exchange):
         exchange.read_body()
         if chunked:
@@ -374,6 +392,7 @@ def endless(piece=b"x" * 65536, chunked=True):
             else:
                 exchange.send(piece)
             exchange.sent += len(piece)
+
     return behaviour
 
 
@@ -386,7 +405,8 @@ def refused_url():
 
 class Blackhole:
     """A port where connecting never ends: its backlog is full and nobody accepts, so the kernel
-    drops further SYNs. (One queued connection fits a backlog of 0; the second try proves it full.)"""
+    drops further SYNs. (One queued connection fits a backlog of 0; the second try proves it full.)
+    """
 
     def __init__(self):
         self.listener = socket.socket()

@@ -16,10 +16,28 @@ from .timing import PATIENCE, SLOW, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BINARY = pathlib.Path(os.environ.get("LUAWORKER_BIN", ROOT / "build/release/luaworker")).absolute()
-OURS = ("WORKER_", "MODEL_", "REPORT_ADDR", "UNSECURED", "USE_SSL", "CONTAINER_ID", "PUBLIC_IPADDR",
-        "MASTER_TOKEN", "BACKEND", "AUTH_", "VAST_", "DELETE_REQUESTS")
-SANITIZER = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "UndefinedBehaviorSanitizer",
-             "Assertion `", "ERROR: ")
+OURS = (
+    "WORKER_",
+    "MODEL_",
+    "REPORT_ADDR",
+    "UNSECURED",
+    "USE_SSL",
+    "CONTAINER_ID",
+    "PUBLIC_IPADDR",
+    "MASTER_TOKEN",
+    "BACKEND",
+    "AUTH_",
+    "VAST_",
+    "DELETE_REQUESTS",
+)
+SANITIZER = (
+    "AddressSanitizer",
+    "LeakSanitizer",
+    "runtime error:",
+    "UndefinedBehaviorSanitizer",
+    "Assertion `",
+    "ERROR: ",
+)
 LEFT = ("requests", "upstreams", "tasks", "queued", "in_flight", "connections")
 
 
@@ -43,12 +61,14 @@ return worker.backend {{
 """
 
 
-PLAIN = backend("""
+PLAIN = backend(
+    """
     worker.post("/generate", { allow_parallel_requests = true }),
     worker.post("/serial", { allow_parallel_requests = false }),
     worker.get("/ping", function() return "pong" end),
     worker.get("/health", worker.forward()),
-""")
+"""
+)
 
 
 def clean_environment(**changes):
@@ -61,7 +81,7 @@ class Log:
     """Reads a stream line by line in a thread."""
 
     def __init__(self, stream):
-        self.lines = []   # text, as written
+        self.lines = []  # text, as written
         self.records = []  # those that are JSON objects
         self._stream = stream
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -79,14 +99,19 @@ class Log:
                 self.records.append(record)
 
     def find(self, message=None, since=0, **fields):
-        return [r for r in list(self.records)[since:]
-                if (message is None or r.get("message") == message)
-                and all(r.get(k) == v for k, v in fields.items())]
+        return [
+            r
+            for r in list(self.records)[since:]
+            if (message is None or r.get("message") == message)
+            and all(r.get(k) == v for k, v in fields.items())
+        ]
 
     def wait(self, message=None, since=0, count=1, **fields):
         """Waits for `count` such records and returns the last of them."""
-        found = wait_until(lambda: (lambda f: f if len(f) >= count else None)(self.find(message, since, **fields)),
-                           f"log record {message} {fields}")
+        found = wait_until(
+            lambda: (lambda f: f if len(f) >= count else None)(self.find(message, since, **fields)),
+            f"log record {message} {fields}",
+        )
         return found[count - 1]
 
     def text(self):
@@ -97,8 +122,17 @@ class Log:
 
 
 class Worker:
-    def __init__(self, directory, script=PLAIN, model=None, options=(), environment=None,
-                 unsecured=True, log_level="info", log_format="json"):
+    def __init__(
+        self,
+        directory,
+        script=PLAIN,
+        model=None,
+        options=(),
+        environment=None,
+        unsecured=True,
+        log_level="info",
+        log_format="json",
+    ):
         self.directory = pathlib.Path(directory)
         self.script_file = self.directory / "worker.lua"
         self.clients = []
@@ -110,17 +144,34 @@ class Worker:
             self.write_script(script)
         port_file = self.directory / "port"
         port_file.unlink(missing_ok=True)
-        self.command = [str(BINARY), "serve", str(self.script_file), "--host", "127.0.0.1", "--port", "0",
-                        "--port-file", str(port_file), "--log-level", log_level,
-                        "--log-format", log_format]
+        self.command = [
+            str(BINARY),
+            "serve",
+            str(self.script_file),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--port-file",
+            str(port_file),
+            "--log-level",
+            log_level,
+            "--log-format",
+            log_format,
+        ]
         url = model if model is None or isinstance(model, str) else model.url
         if url:
             self.command += ["--model-url", url]
         self.command += [str(option) for option in options]
         changes = {"UNSECURED": "true" if unsecured else None, **(environment or {})}
         self.process = subprocess.Popen(
-            self.command, cwd=self.directory, env=clean_environment(**changes),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.command,
+            cwd=self.directory,
+            env=clean_environment(**changes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.output = Log(self.process.stdout)
         self.log = Log(self.process.stderr)
         self.port = self._wait_port(port_file)
@@ -135,6 +186,7 @@ class Worker:
             except FileNotFoundError:
                 return None
             return int(text) if text.endswith("\n") or text.strip().isdigit() else None
+
         try:
             return wait_until(ready, "the port file")
         except AssertionError:
@@ -177,7 +229,12 @@ class Worker:
     def counters(self):
         before = len(self.log.find("counters"))
         self.signal(signal.SIGUSR1)
-        return wait_until(lambda: self.log.find("counters")[before:], "counters after SIGUSR1")[0]
+
+        def found():
+            assert self.is_running(), f"it ended with {self.process.returncode}"
+            return self.log.find("counters")[before:]
+
+        return wait_until(found, "counters after SIGUSR1")[0]
 
     def wait_counters(self, what=None, timeout=None, **wanted):
         """Waits until these counters have these values; returns all of them."""
@@ -187,6 +244,7 @@ class Worker:
             nonlocal seen
             seen = self.counters()
             return seen if all(seen.get(k) == v for k, v in wanted.items()) else None
+
         try:
             return wait_until(reached, what or f"counters {wanted}", timeout)
         except AssertionError as error:
@@ -235,8 +293,9 @@ class Worker:
         for line in list(self.log.lines):
             assert not any(mark in line for mark in SANITIZER), self.log.text()[-12000:]
         if self.log_format == "json":
-            assert len(self.log.records) == len(self.log.lines), \
-                f"not JSON: {[l for l in self.log.lines if not l.startswith('{')][:3]}"
+            assert len(self.log.records) == len(
+                self.log.lines
+            ), f"not JSON: {[l for l in self.log.lines if not l.startswith('{')][:3]}"
 
     def finish(self):
         """What ends every case."""
@@ -245,7 +304,9 @@ class Worker:
         if not self.is_running():
             self.finished = True
             self.log.join()
-            raise AssertionError(f"it died with {self.process.returncode}; log:\n{self.log.text()[-12000:]}")
+            raise AssertionError(
+                f"it died with {self.process.returncode}; log:\n{self.log.text()[-12000:]}"
+            )
         self.expect_nothing_left()
         self.signal(signal.SIGTERM)
         self.expect_exit(0)
@@ -269,9 +330,15 @@ def expect_sums(seen):
 def run(*arguments, environment=None, directory=None, timeout=None, text=True):
     """A command that ends by itself."""
     return subprocess.run(
-        [str(BINARY), *map(str, arguments)], env=clean_environment(**(environment or {})), cwd=directory,
-        stdin=subprocess.DEVNULL, capture_output=True, text=text,
-        timeout=timeout or PATIENCE * 2, check=False)
+        [str(BINARY), *map(str, arguments)],
+        env=clean_environment(**(environment or {})),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=text,
+        timeout=timeout or PATIENCE * 2,
+        check=False,
+    )
 
 
 class Program:
@@ -279,8 +346,13 @@ class Program:
 
     def __init__(self, *arguments, environment=None, directory=None):
         self.process = subprocess.Popen(
-            [str(BINARY), *map(str, arguments)], env=clean_environment(**(environment or {})),
-            cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [str(BINARY), *map(str, arguments)],
+            env=clean_environment(**(environment or {})),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.output = Log(self.process.stdout)
         self.log = Log(self.process.stderr)
 
@@ -293,8 +365,11 @@ class Program:
                         return line
             if self.process.poll() is not None:
                 time.sleep(0.05 * SLOW)
-                raise AssertionError(f"exit {self.process.returncode}: {self.output.text()}\n{self.log.text()}")
+                raise AssertionError(
+                    f"exit {self.process.returncode}: {self.output.text()}\n{self.log.text()}"
+                )
             return None
+
         return wait_until(found, f"{wanted!r} in the output")
 
     def stop(self, code=0):
