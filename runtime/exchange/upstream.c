@@ -82,8 +82,7 @@ struct lw_upstream {
 static struct {
   lw_list idle;
   unsigned idle_count, open_count;
-  bool ready;
-} pool;
+} pool = {.idle = {&pool.idle, &pool.idle}};
 
 /* -- failing -- */
 
@@ -416,8 +415,6 @@ static void clear(lw_upstream *u) {
 /* -- the owner's side -- */
 
 lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
-  if (!pool.ready) lw_list_init(&pool.idle);
-  pool.ready = true;
   lw_upstream *u;
   if (lw_list_empty(&pool.idle)) {
     u = make();
@@ -594,7 +591,7 @@ unsigned lw_upstream_open_count(void) { return pool.open_count; }
 
 void lw_upstream_shutdown(void) {
   assert(pool.open_count == 0);
-  while (pool.ready && !lw_list_empty(&pool.idle)) {
+  while (!lw_list_empty(&pool.idle)) {
     destroy(LW_CONTAINER_OF(lw_list_pop(&pool.idle), lw_upstream, node));
   }
   pool.idle_count = 0;

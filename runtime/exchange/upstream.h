@@ -8,8 +8,8 @@
  * received body waits in a bounded buffer: beyond the high water mark the transfer pauses until the
  * owner has consumed and called lw_upstream_consumed(). lw_upstream_close() at any time, from the
  * drain or from task code (not from within uv or curl callbacks): the call is stopped in this turn,
- * its connection dropped if the answer was not complete; the pointer is dead. Nothing here calls the
- * owner back, except through the wake. */
+ * its connection dropped if the answer was not complete; the pointer is dead. Nothing here calls
+ * the owner back, except through the wake. */
 #pragma once
 
 #include "floor/buf.h"
@@ -26,7 +26,8 @@ typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
   uint64_t total_ms;
 } lw_upstream_timeouts;
 
-/* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and url. */
+/* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and
+ * url. */
 lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake);
 /* Somebody else takes the call over: `wake` is woken from now on. */
 void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake);
@@ -40,8 +41,8 @@ void lw_upstream_set_timeouts(lw_upstream *u, const lw_upstream_timeouts *t);
 /* Begins. Errors (bad URL, refused connection...) come out of lw_upstream_head(). */
 void lw_upstream_start(lw_upstream *u);
 
-/* LW_AGAIN until the final (not 1xx) head is complete; LW_OK; or why it failed: LW_IO (can't connect,
- * bad URL), LW_CLOSED (connection lost), LW_TIMEOUT, LW_PROTOCOL (not HTTP). */
+/* LW_AGAIN until the final (not 1xx) head is complete; LW_OK; or why it failed: LW_IO (can't
+ * connect, bad URL), LW_CLOSED (connection lost), LW_TIMEOUT, LW_PROTOCOL (not HTTP). */
 lw_code lw_upstream_head(const lw_upstream *u);
 int lw_upstream_status(const lw_upstream *u);
 const lw_headers *lw_upstream_headers(const lw_upstream *u); /* as received, all of them */
@@ -57,7 +58,7 @@ void lw_upstream_consumed(lw_upstream *u);
  * LW_PROTOCOL. */
 lw_code lw_upstream_ending(const lw_upstream *u);
 /* One sentence that names the server, for operators: "model http://127.0.0.1:5001 refused the
- * connection". `role` was given at open time as the word before the URL; "" when nothing is wrong. */
+ * connection"; "" when nothing is wrong. The role is the word before the URL. */
 const char *lw_upstream_error(const lw_upstream *u);
 void lw_upstream_set_role(lw_upstream *u, const char *role); /* static text; default "server" */
 /* Monotonic ns when the first byte of the answer's head came; 0: not yet. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The bridge between curl's multi interface and the loop: sockets, timeouts, finished transfers.
- * Nothing of HTTP here. curl's callbacks run inside uv callbacks or the late part of the drain; they
- * must only mark. One multi for the process, made at first use. */
+ * Nothing of HTTP here. curl's callbacks run inside uv callbacks or the late part of the drain;
+ * they must only mark. One multi for the process, made at first use. */
 #pragma once
 
 #include <curl/curl.h>
