@@ -18,11 +18,10 @@ local autoscaler = options["local"] and "http://localhost:8081" or "https://run.
 local function get_route(cost)
   local ask = { endpoint = options.endpoint, api_key = options.key, cost = cost, request_idx = 0 }
   for _ = 1, 60 do
-    local response, err = http.post(autoscaler .. "/route/", {
+    local response = cli.check(http.post(autoscaler .. "/route/", {
       headers = { Authorization = "Bearer " .. options.key },
       json = ask,
-    })
-    if not response then cli.fail(1, "%s", err) end
+    }))
     if response.status ~= 200 then cli.fail(1, "%s", response:body()) end
     local route = response:json()
     if route.url then return route end
@@ -35,10 +34,9 @@ end
 
 local function call(path, payload)
   local route = get_route(worker.count_tokens(payload.prompt))
-  local response, err = http.post(route.url .. path, {
+  local response = cli.check(http.post(route.url .. path, {
     json = { auth_data = route, payload = payload },
-  })
-  if not response then cli.fail(1, "%s", err) end
+  }))
   if response.status ~= 200 then cli.fail(1, "%d: %s", response.status, response:body()) end
   return response
 end

@@ -62,7 +62,7 @@ local function healthcheck()
   return worker.json { status = "ok" }
 end
 
-local log = options.log and assert(io.open(options.log, "w"))
+local log = options.log and cli.check(io.open(options.log, "w"))
 
 local function log_line(text)
   if log then
@@ -71,7 +71,7 @@ local function log_line(text)
   end
 end
 
-local server = http.serve {
+local _, server = cli.check(pcall(http.serve, {
   host = options.host,
   port = options.port,
   routes = {
@@ -79,7 +79,7 @@ local server = http.serve {
     worker.post("/generate_stream", generate_stream),
     worker.get("/healthcheck", healthcheck),
   },
-}
+}))
 print(("model server on http://%s:%d"):format(options.host, server.port))
 io.stdout:flush()
 

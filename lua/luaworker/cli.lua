@@ -172,6 +172,12 @@ function cli.fail(status, format, ...)
   cli.exit(status)
 end
 
+--- Like assert, but what went wrong is said in one line, and the program ends with 1.
+function cli.check(value, err, ...)
+  if value then return value, err, ... end
+  cli.fail(1, "%s", tostring(err))
+end
+
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
 --- "string"|"integer"|"number", default=, min=, max=, required= } and may name usage, about and
 --- operands. --help prints and ends the program with 0; a mistake ends it with 2.

@@ -36,7 +36,7 @@ end
 --- one, routes = { worker.get(path, handler), ... } } → { port }. Raises when it can't.
 function http.serve(opts)
   local port, err = backend.listen(opts)
-  if not port then error(("http.serve: %s"):format(err), 2) end
+  if not port then error(err, 0) end
   return { port = port }
 end
 

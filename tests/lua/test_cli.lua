@@ -101,6 +101,13 @@ do -- help is found anywhere, even beside mistakes
   check.ok(read("--nonsense", "-h").help)
 end
 
+do -- check hands on what it was given, all of it
+  local a, b, c = cli.check(1, nil, 3)
+  check.eq(a, 1)
+  check.eq(b, nil)
+  check.eq(c, 3)
+end
+
 do -- the help text names everything
   local help = cli.help(spec)
   for _, part in ipairs {

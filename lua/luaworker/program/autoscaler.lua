@@ -65,7 +65,7 @@ local function take_deletions(body)
   return 200, { ok = true }
 end
 
-local server = http.serve {
+local _, server = cli.check(pcall(http.serve, {
   host = options.host,
   port = options.port,
   routes = {
@@ -76,7 +76,7 @@ local server = http.serve {
     worker.get("/pubkey/", function() return public_key end),
     worker.get("/api/v0/endptjobs/", function() return worker.json(scaler:list_endpoints()) end),
   },
-}
+}))
 
 io.stdout:write(("autoscaler of endpoint %s on http://%s:%d\n"):format(options.endpoint,
   options.host, server.port))
