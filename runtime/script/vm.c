@@ -114,15 +114,20 @@ static lw_code lw_pcall(lua_State *L, int nargs, int nresults, bool traceback) {
   return status == 0 ? LW_OK : LW_PROTOCOL;
 }
 
-/* For tests of the boundary: LUAWORKER_JIT=off|hot, LUAWORKER_GC=aggressive. */
+static void run_text(lua_State *L, const char *code) {
+  if (luaL_loadstring(L, code) != 0 || lw_pcall(L, 0, 0, false) != LW_OK) {
+    lw_die("%s: %s", code, lua_tostring(L, -1));
+  }
+}
+
+/* Debian's LuaJIT compiles some loops over pairs() wrongly when their trace is stitched to a call of
+ * a C function: they find nothing. So no stitching. The rest is for tests of the boundary:
+ * LUAWORKER_JIT=off|hot, LUAWORKER_GC=aggressive. */
 static void apply_modes(lua_State *L) {
   const char *jit = getenv("LUAWORKER_JIT"), *gc = getenv("LUAWORKER_GC");
-  const char *code = NULL;
-  if (jit && strcmp(jit, "off") == 0) code = "jit.off() jit.flush()";
-  if (jit && strcmp(jit, "hot") == 0) code = "jit.opt.start('hotloop=2', 'hotexit=2')";
-  if (code && (luaL_loadstring(L, code) != 0 || lw_pcall(L, 0, 0, false) != LW_OK)) {
-    lw_die("LUAWORKER_JIT=%s can't be applied", jit);
-  }
+  run_text(L, "jit.opt.start('minstitch=100000')");
+  if (jit && strcmp(jit, "off") == 0) run_text(L, "jit.off() jit.flush()");
+  if (jit && strcmp(jit, "hot") == 0) run_text(L, "jit.opt.start('hotloop=2', 'hotexit=2')");
   if (gc && strcmp(gc, "aggressive") == 0) {
     lua_gc(L, LUA_GCSETPAUSE, 10);
     lua_gc(L, LUA_GCSETSTEPMUL, 1000);
