@@ -26,8 +26,21 @@ static void send_head(lw_pipe *p) {
   p->head_sent = true;
 }
 
+/* Nobody listens any more, but the call shall end by itself. */
+static void discard(lw_pipe *p) {
+  lw_buf *in = lw_upstream_buf(p->upstream);
+  lw_buf_consume(in, in->size);
+  lw_upstream_consumed(p->upstream);
+  lw_code ending = lw_upstream_ending(p->upstream);
+  if (ending != LW_AGAIN) finish(p, ending == LW_EOF ? LW_OK : ending);
+}
+
 static void pump(lw_pipe *p) {
-  if (p->stopped || lw_request_is_over(p->request)) return;
+  if (p->stopped) return;
+  if (lw_request_is_over(p->request)) {
+    discard(p);
+    return;
+  }
   if (!p->head_sent) {
     lw_code head = lw_upstream_head(p->upstream);
     if (head == LW_AGAIN) return;

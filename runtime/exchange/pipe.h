@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The pump between a model's answer and a client's: status, end-to-end fields, body bytes, in the
  * turn of the loop in which they came, no Lua. Backpressure both ways: it stops taking from the
- * upstream while the client's out buffer is high. */
+ * upstream while the client's out buffer is high. When the request is over (its client left) and
+ * nobody stops the pipe, it reads the answer to its end and drops it. */
 #pragma once
 
 #include "exchange/request.h"

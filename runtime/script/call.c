@@ -83,9 +83,11 @@ lw_code lw_call_body_all(lw_call *c, size_t max, lw_span *out) {
 }
 
 void lw_call_stop(lw_call *c) {
-  if (c->upstream) lw_upstream_close(c->upstream);
+  lw_upstream *u = c->upstream;
+  if (u && c->lent) lw_buf_consume(lw_upstream_buf(u), c->lent);
   c->upstream = NULL;
   c->lent = 0;
+  if (u && !(c->started && c->work && lw_work_drain(c->work, u))) lw_upstream_close(u);
 }
 
 lw_upstream *lw_call_take(lw_call *c) {

@@ -71,6 +71,11 @@ static void settle_when_over(lw_work *w) {
   lw_request_release(r);
 }
 
+static void count_in(lw_work *w, double workload) {
+  w->counted = true;
+  lw_account_receive(lw_service_get()->account, &w->record, w->reqnum, w->request_idx, workload);
+}
+
 static void note_failure(lw_work *w, const char *source, const char *text) {
   w->failed = true;
   w->source = source;
@@ -81,8 +86,9 @@ void lw_work_fail(lw_work *w, int status, const char *source, const char *text, 
   note_failure(w, source, text);
   if (log.n) {
     lw_field f[] = {lw_field_text("request_id", w->request->id), lw_field_span("error", log)};
-    lw_log_fields(LW_LOG_ERROR, source, f, LW_ARRAY_SIZE(f));
+    lw_log_fields(LW_LOG_ERROR, "a hook of the worker script failed", f, LW_ARRAY_SIZE(f));
   }
+  if (w->route->kind == LW_KIND_WORK && !w->counted) count_in(w, w->cost);
   if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
   lw_response_error(w->request, status, source, text);
   settle_when_over(w);
@@ -98,13 +104,27 @@ void lw_work_task_done(lw_work *w) {
   settle_when_over(w);
 }
 
+/* Its client left. With on_disconnect = "drain" a call to the model that has begun goes on to its end
+ * and holds its place and its load until then; all else stops now. */
 void lw_work_on_gone(lw_request *r) {
   lw_work *w = r->work;
-  stop_model(w);
-  close_account(w);
-  lw_queue_leave(lw_service_get()->queue, &w->entry);
   if (w->task) w->route->router->ops->cancel(w->task);
+  if (w->upstream && w->route->drain_on_disconnect > 0) {
+    lw_loop_wake(&w->pipe.wake);
+  } else {
+    stop_model(w);
+    close_account(w);
+    lw_queue_leave(lw_service_get()->queue, &w->entry);
+  }
   settle_when_over(w);
+}
+
+bool lw_work_drain(lw_work *w, lw_upstream *u) {
+  if (w->request->state != LW_REQUEST_GONE || w->route->drain_on_disconnect <= 0) return false;
+  w->upstream = u;
+  lw_upstream_set_wake(u, &w->pipe.wake);
+  lw_pipe_start(&w->pipe, u, w->request);
+  return true;
 }
 
 /* -- the call to the model -- */
@@ -288,8 +308,7 @@ static lw_code enter_queue(lw_work *w) {
 static lw_code ask_admission(lw_work *w, double workload) {
   lw_service *s = lw_service_get();
   double estimate = lw_queue_estimate_s(lw_account_load(s->account), w->route->router->max_perf);
-  w->counted = true;
-  lw_account_receive(s->account, &w->record, w->reqnum, w->request_idx, workload);
+  count_in(w, workload);
   if (w->route->max_queue_time >= 0 && estimate > w->route->max_queue_time) {
     refuse_busy(w, estimate, "the worker is busy");
     return LW_BUSY;

@@ -62,6 +62,9 @@ void lw_work_forward_answer(lw_work *w, lw_upstream *u);
 lw_upstream *lw_work_call(lw_work *w, lw_wake *wake);
 /* What came of a script's call to the model: decides success or error at the end. */
 void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error);
+/* Its script's call to the model is cancelled: takes the upstream over when the client left and the
+ * route lets the model finish; false: the caller closes it. */
+bool lw_work_drain(lw_work *w, lw_upstream *u);
 /* The model is done with this request: the queue's slot goes to the next. */
 void lw_work_model_done(lw_work *w);
 /* It failed: answers {"error","source"} or cuts. source is static text; log may be {0,0}. */
