@@ -104,6 +104,7 @@ static bool start_key(void) {
 
 static void on_reload(int signum) {
   (void)signum;
+  if (serve.stops) return;
   char *why = NULL;
   uint64_t begun = lw_now_ns();
   lw_generation *fresh = lw_generation_load(serve.set.script, &why);
@@ -138,7 +139,7 @@ static void on_shutdown_deadline(lw_timer *t) {
 }
 
 static void on_stop(int signum) {
-  if (!serve.server) return;
+  if (!serve.server) return; /* it is ending already */
   if (++serve.stops > 1) {
     lw_warn("second signal: cancelling %u requests", lw_request_count());
     lw_server_cut(serve.server);
@@ -153,6 +154,15 @@ static void on_stop(int signum) {
 static void on_counters(int signum) {
   (void)signum;
   lw_program_log_counters();
+}
+
+/* Before anybody can know of the process: a signal without its handler would end it. They are acted
+ * on in the loop, when all has started. */
+static void take_signals(void) {
+  lw_loop_on_signal(SIGHUP, on_reload);
+  lw_loop_on_signal(SIGTERM, on_stop);
+  lw_loop_on_signal(SIGINT, on_stop);
+  lw_loop_on_signal(SIGUSR1, on_counters);
 }
 
 /* -- starting -- */
@@ -215,15 +225,11 @@ static int serve_script(void) {
   s->max_body = serve.set.max_body;
   s->model_url = serve.set.model_url;
   lw_timer_init(&serve.deadline, on_shutdown_deadline);
+  take_signals();
   bool ok = start_all();
-  if (ok) {
-    lw_loop_on_signal(SIGHUP, on_reload);
-    lw_loop_on_signal(SIGTERM, on_stop);
-    lw_loop_on_signal(SIGINT, on_stop);
-    lw_loop_on_signal(SIGUSR1, on_counters);
-  } else if (serve.server) {
+  if (!ok && serve.server) {
     lw_server_stop(serve.server, on_server_idle);
-  } else {
+  } else if (!ok) {
     lw_program_stop_when_quiet();
   }
   lw_loop_run();
