@@ -140,23 +140,29 @@ static void refuse_parse(lw_client *cl) {
   finish_own_answer(cl);
 }
 
+static bool wants_to_go_on(const lw_client *cl) {
+  return cl->request.head->keep_alive && !cl->server->stopping;
+}
+
 static void begin_request(lw_client *cl) {
   lw_request *r = &cl->request;
   r->head = lw_h1_head_of(cl->parser);
   r->begun_ns = lw_now_ns();
   r->remote = lw_conn_remote(cl->conn);
-  r->keep_alive = r->head->keep_alive && !cl->server->stopping;
+  bool more = r->head->chunked || (r->head->has_length && r->head->length);
+  r->keep_alive = false; /* an answer to the head alone leaves the body unread */
+  if (!more) r->keep_alive = wants_to_go_on(cl);
   lw_request_take_id(r);
   lw_request_move(r, LW_REQUEST_HEAD);
   uint64_t allowed = cl->server->events.on_head(cl->server->owner, r);
   if (lw_request_is_over(r)) {
-    if (r->head->chunked || (r->head->has_length && r->head->length)) cl->refused = true;
-    if (!cl->refused) lw_h1_begin_body(cl->parser, NULL, 0);
+    cl->refused = more;
+    if (!more) lw_h1_begin_body(cl->parser, NULL, 0);
     finish_own_answer(cl);
     return;
   }
+  r->keep_alive = wants_to_go_on(cl);
   r->body = lw_body_new();
-  bool more = r->head->chunked || (r->head->has_length && r->head->length);
   if (more && r->head->expect_continue && r->head->length <= allowed) {
     lw_h1_write_continue(lw_client_out(cl));
     lw_client_flush(cl);
