@@ -153,7 +153,9 @@ function sandbox.compile(path, text, mode)
   setmetatable(env, { __index = standard_view(mode), __metatable = false })
   add_loaders(env)
   add_require(env, path, mode)
-  return load(without_first_line_comment(text), "@" .. path, "t", env)
+  local chunk, err = load(without_first_line_comment(text), "@" .. path, "t", env)
+  if chunk then return chunk end
+  return nil, err:find(path, 1, true) and err or path .. ": " .. err
 end
 
 -- ("text"):upper() reaches the real string table: keep it as it is.
