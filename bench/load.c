@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -375,6 +376,8 @@ static void run_streams(unsigned streams, double ramp_s) {
          histogram_at(&first_token, 0.5) / 1e6);
   print_uploads();
   printf("}\n");
+  if (uploads.wanted) close(uploads.fd); /* which ends its process */
+  while (wait(NULL) > 0) continue;
 }
 
 int main(int argc, char **argv) {
