@@ -41,7 +41,7 @@ typedef struct server {
   pthread_t acceptor, threads[MOST_CONNECTIONS];
   int fds[MOST_CONNECTIONS];
   void (*serve)(struct server *s, int fd); /* NULL: answer by `replies` */
-  const reply *replies;
+  const reply *_Atomic replies;
   atomic_int connections, requests, drops;
   atomic_size_t sent;
   char last[8192]; /* head of the last request */

@@ -63,6 +63,41 @@ static void test_close_while_connecting(void **state) {
 
 /* -- pausing -- */
 
+static void serve_echo(server *s, int fd) {
+  while (read_request(s, fd)) {
+    lw_body *b = body_of(s->last_body);
+    char head[100];
+    sprintf(head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", b->n);
+    bool sent = s->last_byte == b->p[b->n - 1] && send_text(fd, head) && send_bytes(fd, b->p, b->n);
+    lw_body_unref(b);
+    if (!sent) return;
+  }
+}
+
+static void test_large_echo(void **state) {
+  (void)state;
+  const size_t sizes[] = {60000, 66000, 32 << 20};
+  server s;
+  start_server(&s, serve_echo, NULL);
+  for (int i = 0; i < 3; i++) {
+    call c;
+    start_post(&c, &s, sizes[i]);
+    assert_int_equal(await_end(&c), LW_EOF);
+    assert_int_equal(c.got.size, sizes[i]);
+    lw_body *b = body_of(sizes[i]);
+    for (size_t at = 0; c.got.size > 0;) {
+      lw_span got = lw_buf_peek(&c.got);
+      assert_memory_equal(got.p, b->p + at, got.n);
+      at += got.n;
+      lw_buf_consume(&c.got, got.n);
+    }
+    lw_body_unref(b);
+    close_call(&c);
+  }
+  assert_int_equal(s.connections, 1);
+  stop(&s);
+}
+
 /* On a reused connection the answer may be there, and fill the buffer, before anybody has polled.
  */
 static void test_paused_at_once(void **state) {
@@ -230,6 +265,7 @@ static void test_close_while_paused(void **state) {
   lw_buf_consume(lw_upstream_buf(c.u), lw_upstream_buf(c.u)->size);
   lw_upstream_consumed(c.u); /* a resume is under way */
   close_call(&c);
+  run_for(20); /* a resume of what is gone would show here */
   await_count(&s.drops, 1);
   stop(&s);
 }
@@ -303,6 +339,7 @@ int main(void) {
       CASE(test_idle_connection_closed),
       CASE(test_idle_connection_speaks),
       CASE(test_close_while_connecting),
+      CASE(test_large_echo),
       CASE(test_paused_at_once),
       CASE(test_backpressure),
       CASE(test_close_before_start),
