@@ -18,10 +18,19 @@
 #include "program/options.h"
 #include "program/program.h"
 
-enum { MODEL, AUTOSCALER, WORKER, CHILDREN };
-enum { START_MS = 10000, STOP_S = 40 };
+enum {
+  MODEL,
+  AUTOSCALER,
+  WORKER,
+  CHILDREN
+};
+enum {
+  START_MS = 10000,
+  STOP_S = 40
+};
 
-static const char *const child_names[CHILDREN] = {"the model stand-in", "the autoscaler", "the worker"};
+static const char *const child_names[CHILDREN] = {"the model stand-in", "the autoscaler",
+                                                  "the worker"};
 
 static struct {
   const char *script, *log_level, *rate;
@@ -82,7 +91,8 @@ static bool port_answers(int64_t port) {
 
 static bool has_ended(int which) {
   int status;
-  if (!dev.pids[which] || waitpid(dev.pids[which], &status, WNOHANG) != dev.pids[which]) return false;
+  if (!dev.pids[which] || waitpid(dev.pids[which], &status, WNOHANG) != dev.pids[which])
+    return false;
   dev.pids[which] = 0;
   return true;
 }
@@ -104,16 +114,19 @@ static bool start_children(void) {
     snprintf(ports[i], sizeof ports[i], "%" PRId64, dev.ports[i]);
     if (!port_answers(dev.ports[i])) continue;
     fprintf(stderr, "luaworker dev: port %s is in use; choose another with --%s\n", ports[i],
-            i == MODEL ? "model-port" : i == AUTOSCALER ? "autoscaler-port" : "port");
+            i == MODEL        ? "model-port"
+            : i == AUTOSCALER ? "autoscaler-port"
+                              : "port");
     return false;
   }
   snprintf(log, sizeof log, "%s/model.log", dev.directory);
-  const char *model[] = {"run", "--log-level", "warn", "@model_server", "--port", ports[MODEL],
-                         "--log", log, "--rate", dev.rate, NULL};
-  const char *autoscaler[] = {"run", "--log-level", "warn", "@autoscaler", "--port",
-                              ports[AUTOSCALER], "--endpoint", dev.endpoint, NULL};
-  const char *worker[] = {"serve", dev.script, "--host", "127.0.0.1", "--port", ports[WORKER],
-                          "--log-level", dev.log_level, NULL};
+  const char *model[] = {"run",   "--log-level", "warn",   "@model_server", "--port", ports[MODEL],
+                         "--log", log,           "--rate", dev.rate,        NULL};
+  const char *autoscaler[] = {"run",         "--log-level", "warn",
+                              "@autoscaler", "--port",      ports[AUTOSCALER],
+                              "--endpoint",  dev.endpoint,  NULL};
+  const char *worker[] = {"serve",       dev.script,    "--host",      "127.0.0.1", "--port",
+                          ports[WORKER], "--log-level", dev.log_level, NULL};
   start_child(MODEL, model);
   start_child(AUTOSCALER, autoscaler);
   if (!wait_for(MODEL) || !wait_for(AUTOSCALER)) return false;
@@ -128,17 +141,20 @@ static void print_invitation(void) {
          ", endpoint %s.\n\n",
          dev.ports[MODEL], autoscaler, worker, dev.endpoint);
   if (strcmp(dev.endpoint, "hello_world") == 0) {
-    printf("A signed request, by hand:\n"
-           "  AUTH=$(curl -s http://127.0.0.1:%" PRId64
-           "/route/ -d '{\"endpoint\":\"hello_world\",\"api_key\":\"dev\",\"cost\":10}')\n"
-           "  curl -s http://127.0.0.1:%" PRId64 "/generate -d \"{\\\"auth_data\\\":$AUTH,"
-           "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
-           "  curl -sN http://127.0.0.1:%" PRId64 "/generate_stream -d \"{\\\"auth_data\\\":$AUTH,"
-           "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
-           "Or by the client that is built in:\n"
-           "  luaworker call %s /generate_stream --autoscaler http://127.0.0.1:%" PRId64
-           " --json '{\"prompt\":\"hello\",\"max_response_tokens\":8}'\n",
-           autoscaler, worker, worker, dev.script, autoscaler);
+    printf(
+        "A signed request, by hand:\n"
+        "  AUTH=$(curl -s http://127.0.0.1:%" PRId64
+        "/route/ -d '{\"endpoint\":\"hello_world\",\"api_key\":\"dev\",\"cost\":10}')\n"
+        "  curl -s http://127.0.0.1:%" PRId64
+        "/generate -d \"{\\\"auth_data\\\":$AUTH,"
+        "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
+        "  curl -sN http://127.0.0.1:%" PRId64
+        "/generate_stream -d \"{\\\"auth_data\\\":$AUTH,"
+        "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
+        "Or by the client that is built in:\n"
+        "  luaworker call %s /generate_stream --autoscaler http://127.0.0.1:%" PRId64
+        " --json '{\"prompt\":\"hello\",\"max_response_tokens\":8}'\n",
+        autoscaler, worker, worker, dev.script, autoscaler);
   }
   printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
          (int)getpid());
@@ -192,16 +208,23 @@ static void remove_directory(void) {
 int lw_dev_main(int argc, char **argv) {
   const lw_option options[] = {
       {"port", LW_OPTION_NUMBER, &dev.ports[WORKER], "N", "worker's port", NULL, 1, 65535},
-      {"model-port", LW_OPTION_NUMBER, &dev.ports[MODEL], "N", "model stand-in's port", NULL, 1, 65535},
-      {"autoscaler-port", LW_OPTION_NUMBER, &dev.ports[AUTOSCALER], "N", "local autoscaler's port", NULL, 1, 65535},
-      {"rate", LW_OPTION_TEXT, &dev.rate, "N", "tokens per second of the model stand-in", NULL, 0, 0},
+      {"model-port", LW_OPTION_NUMBER, &dev.ports[MODEL], "N", "model stand-in's port", NULL, 1,
+       65535},
+      {"autoscaler-port", LW_OPTION_NUMBER, &dev.ports[AUTOSCALER], "N", "local autoscaler's port",
+       NULL, 1, 65535},
+      {"rate", LW_OPTION_TEXT, &dev.rate, "N", "tokens per second of the model stand-in", NULL, 0,
+       0},
       {"log-level", LW_OPTION_TEXT, &dev.log_level, "LEVEL", "of the worker", NULL, 0, 0},
   };
   const lw_command command = {
-      "dev", "SCRIPT [options]",
-      "Runs SCRIPT as a worker together with a model stand-in and a local autoscaler, prints how to\n"
+      "dev",
+      "SCRIPT [options]",
+      "Runs SCRIPT as a worker together with a model stand-in and a local autoscaler, prints how "
+      "to\n"
       "send requests, and shows every report. SIGHUP reloads the script, Ctrl-C ends all.",
-      options, LW_ARRAY_SIZE(options), false};
+      options,
+      LW_ARRAY_SIZE(options),
+      false};
   int first = lw_options_parse(&command, argc, argv);
   if (first >= argc) lw_usage_error("dev", "which worker script?");
   if (argc - first > 1) lw_usage_error("dev", "one script, not also %s", argv[first + 1]);

@@ -52,31 +52,56 @@ static bool parse_bytes(const lw_option *o, const char *text) {
   double v = strtod(text, &end);
   if (end == text || !(v >= 0 && v < 1e15)) return false;
   switch (*end) {
-    case 'k': case 'K': v *= 1024; end++; break;
-    case 'm': case 'M': v *= 1024 * 1024; end++; break;
-    case 'g': case 'G': v *= 1024.0 * 1024 * 1024; end++; break;
-    default: break;
+    case 'k':
+    case 'K':
+      v *= 1024;
+      end++;
+      break;
+    case 'm':
+    case 'M':
+      v *= 1024 * 1024;
+      end++;
+      break;
+    case 'g':
+    case 'G':
+      v *= 1024.0 * 1024 * 1024;
+      end++;
+      break;
+    default:
+      break;
   }
   if (*end || v > 1e15) return false;
   *(uint64_t *)o->value = (uint64_t)v;
   return true;
 }
 
-static void set_option(const lw_command *c, const lw_option *o, const char *text, const char *from) {
+static void set_option(const lw_command *c, const lw_option *o, const char *text,
+                       const char *from) {
   bool ok = true;
   switch (o->kind) {
-    case LW_OPTION_FLAG: *(bool *)o->value = text ? lw_text_is_true(text) : true; break;
-    case LW_OPTION_TEXT: *(const char **)o->value = text; break;
-    case LW_OPTION_NUMBER: ok = parse_number(o, text); break;
-    case LW_OPTION_SECONDS: ok = parse_seconds(o, text); break;
-    case LW_OPTION_BYTES: ok = parse_bytes(o, text); break;
+    case LW_OPTION_FLAG:
+      *(bool *)o->value = text ? lw_text_is_true(text) : true;
+      break;
+    case LW_OPTION_TEXT:
+      *(const char **)o->value = text;
+      break;
+    case LW_OPTION_NUMBER:
+      ok = parse_number(o, text);
+      break;
+    case LW_OPTION_SECONDS:
+      ok = parse_seconds(o, text);
+      break;
+    case LW_OPTION_BYTES:
+      ok = parse_bytes(o, text);
+      break;
   }
   if (ok) return;
   char range[64] = "";
-  if (o->min || o->max) snprintf(range, sizeof range, " from %" PRId64 " to %" PRId64, o->min, o->max);
-  static const char *const wanted[] = {
-      [LW_OPTION_NUMBER] = "a whole number", [LW_OPTION_SECONDS] = "seconds such as 1.5",
-      [LW_OPTION_BYTES] = "bytes such as 64M"};
+  if (o->min || o->max)
+    snprintf(range, sizeof range, " from %" PRId64 " to %" PRId64, o->min, o->max);
+  static const char *const wanted[] = {[LW_OPTION_NUMBER] = "a whole number",
+                                       [LW_OPTION_SECONDS] = "seconds such as 1.5",
+                                       [LW_OPTION_BYTES] = "bytes such as 64M"};
   lw_usage_error(c->name, "%s takes %s%s, not \"%s\"", from, wanted[o->kind], range, text);
 }
 
@@ -110,8 +135,9 @@ void lw_options_help(const lw_command *c) {
 int lw_options_parse(const lw_command *c, int argc, char **argv) {
   struct option *longs = lw_calloc(c->count + 2, sizeof *longs);
   for (size_t i = 0; i < c->count; i++) {
-    longs[i] = (struct option){c->options[i].name,
-                               c->options[i].arg ? required_argument : no_argument, NULL, (int)i + 256};
+    longs[i] =
+        (struct option){c->options[i].name, c->options[i].arg ? required_argument : no_argument,
+                        NULL, (int)i + 256};
   }
   longs[c->count] = (struct option){"help", no_argument, NULL, 1};
   for (int i = 1; i < argc && argv[i][0] == '-'; i++) {

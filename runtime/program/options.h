@@ -19,7 +19,7 @@ typedef struct lw_option {
   void *value;     /* holds the default */
   const char *arg; /* "N", "FILE" in the help; NULL for flags */
   const char *help;
-  const char *env; /* an environment variable with the same meaning; the option wins. NULL: none */
+  const char *env;  /* an environment variable with the same meaning; the option wins. NULL: none */
   int64_t min, max; /* NUMBER; both 0: any */
 } lw_option;
 

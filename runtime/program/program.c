@@ -15,7 +15,10 @@
 #include "wire/doc.h"
 #include "worker/service.h"
 
-enum { QUIET_POLL_MS = 2, QUIET_LIMIT_MS = 5000 };
+enum {
+  QUIET_POLL_MS = 2,
+  QUIET_LIMIT_MS = 5000
+};
 
 static int64_t count_descriptors(void) {
   DIR *dir = opendir("/proc/self/fd");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * `luaworker run`: any Lua program on the runtime, such as servers, clients and load tests. The
- * script is the main task; the program ends when it has returned and nothing else runs or listens. */
+ * script is the main task; the program ends when it has returned and nothing else runs or listens.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,9 @@
 #include "script/task.h"
 #include "worker/service.h"
 
-enum { STOP_DEADLINE_MS = 5000 };
+enum {
+  STOP_DEADLINE_MS = 5000
+};
 
 static struct {
   lw_vm *vm;
@@ -126,10 +129,13 @@ int lw_run_main(int argc, char **argv) {
       {"log-format", LW_OPTION_TEXT, &format, "FORMAT", "auto, text or json", NULL, 0, 0},
   };
   const lw_command command = {
-      "run", "[options] PROGRAM [arguments]",
+      "run",
+      "[options] PROGRAM [arguments]",
       "Runs a Lua program on the runtime: a server, a client, a load test.\n"
       "PROGRAM is a file, or one carried in the binary: @autoscaler, @model_server.",
-      options, LW_ARRAY_SIZE(options), true};
+      options,
+      LW_ARRAY_SIZE(options),
+      true};
   int first = lw_options_parse(&command, argc, argv);
   lw_options_setup_log("run", level, format);
   if (first >= argc) lw_usage_error("run", "which program?");

@@ -8,25 +8,16 @@
 
 #include "floor/log.h"
 #include "loop/loop.h"
-#include "program/options.h"
 #include "program/program.h"
+#include "program/settings.h"
 #include "script/generation.h"
 #include "script/made.h"
 #include "worker/pubkey.h"
 #include "worker/report.h"
 #include "worker/service.h"
 
-typedef struct serve_settings {
-  const char *script, *host, *port_file, *public_key, *model_url, *report_addr, *log_level, *log_format,
-      *backend, *master_token, *public_ip;
-  int64_t port, max_connections, queue_count, container_id;
-  double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout;
-  uint64_t max_body, queue_bytes;
-  bool unsecured;
-} serve_settings;
-
 static struct {
-  serve_settings set;
+  lw_serve_settings set;
   lw_site site;
   lw_server *server;
   lw_generation *generation;
@@ -95,8 +86,9 @@ static bool start_key(void) {
     lw_pubkey_start(serve.set.report_addr, s->auth, become_ready);
     return true;
   }
-  lw_error("no key to check signatures with: give --public-key FILE, set REPORT_ADDR to the "
-           "autoscaler's address, or set UNSECURED=true to serve everyone");
+  lw_error(
+      "no key to check signatures with: give --public-key FILE, set REPORT_ADDR to the "
+      "autoscaler's address, or set UNSECURED=true to serve everyone");
   return false;
 }
 
@@ -177,7 +169,7 @@ static bool write_port_file(int port) {
 }
 
 static bool start_server(void) {
-  const serve_settings *set = &serve.set;
+  const lw_serve_settings *set = &serve.set;
   lw_server_limits limits = lw_server_limits_default;
   limits.max_connections = (unsigned)set->max_connections;
   limits.header_timeout_ms = (uint64_t)(set->header_timeout * 1000);
@@ -239,52 +231,7 @@ static int serve_script(void) {
   return ok ? 0 : 1;
 }
 
-static const char *script_of_backend(const char *backend) {
-  static char path[256];
-  if (!backend) lw_usage_error("serve", "which worker script?");
-  snprintf(path, sizeof path, "workers/%s.lua", backend);
-  return path;
-}
-
 int lw_serve_main(int argc, char **argv) {
-  serve_settings *set = &serve.set;
-  *set = (serve_settings){.host = "0.0.0.0", .log_level = "info", .log_format = "auto", .port = 3000,
-                          .max_connections = 8192, .queue_count = 1024, .header_timeout = 30,
-                          .body_timeout = 60, .idle_timeout = 75, .write_timeout = 120,
-                          .shutdown_timeout = 30, .max_body = 64u << 20, .queue_bytes = 256u << 20,
-                          .master_token = ""};
-  const lw_option options[] = {
-      {"host", LW_OPTION_TEXT, &set->host, "ADDR", "address to listen on", NULL, 0, 0},
-      {"port", LW_OPTION_NUMBER, &set->port, "N", "port to listen on, 0 for any", "WORKER_PORT", 0, 65535},
-      {"port-file", LW_OPTION_TEXT, &set->port_file, "FILE", "write the port here once listening", NULL, 0, 0},
-      {"public-key", LW_OPTION_TEXT, &set->public_key, "FILE", "PEM key that signatures are checked with", NULL, 0, 0},
-      {"model-url", LW_OPTION_TEXT, &set->model_url, "URL", "model server, instead of the script's", NULL, 0, 0},
-      {"report-addr", LW_OPTION_TEXT, &set->report_addr, "URLS", "autoscaler base URLs, comma-separated", "REPORT_ADDR", 0, 0},
-      {"unsecured", LW_OPTION_FLAG, &set->unsecured, NULL, "do not check signatures", "UNSECURED", 0, 0},
-      {"max-body", LW_OPTION_BYTES, &set->max_body, "BYTES", "largest request body", NULL, 0, 0},
-      {"max-connections", LW_OPTION_NUMBER, &set->max_connections, "N", "client connections at once", NULL, 1, 1000000},
-      {"queue-count", LW_OPTION_NUMBER, &set->queue_count, "N", "requests that may wait", NULL, 0, 1000000},
-      {"queue-bytes", LW_OPTION_BYTES, &set->queue_bytes, "BYTES", "bodies that may wait", NULL, 0, 0},
-      {"header-timeout", LW_OPTION_SECONDS, &set->header_timeout, "S", "for a request's head", NULL, 0, 0},
-      {"body-timeout", LW_OPTION_SECONDS, &set->body_timeout, "S", "for progress of a request's body", NULL, 0, 0},
-      {"idle-timeout", LW_OPTION_SECONDS, &set->idle_timeout, "S", "between two requests", NULL, 0, 0},
-      {"write-timeout", LW_OPTION_SECONDS, &set->write_timeout, "S", "for a client that takes no bytes", NULL, 0, 0},
-      {"shutdown-timeout", LW_OPTION_SECONDS, &set->shutdown_timeout, "S", "for running requests after SIGTERM", NULL, 0, 0},
-      {"log-level", LW_OPTION_TEXT, &set->log_level, "LEVEL", "debug, info, warn, error or off", "LOG_LEVEL", 0, 0},
-      {"log-format", LW_OPTION_TEXT, &set->log_format, "FORMAT", "auto, text or json", "LOG_FORMAT", 0, 0},
-      {"container-id", LW_OPTION_NUMBER, &set->container_id, "N", "reported as id", "CONTAINER_ID", 0, 0},
-      {"master-token", LW_OPTION_TEXT, &set->master_token, "TEXT", "reported as mtoken", "MASTER_TOKEN", 0, 0},
-      {"public-ip", LW_OPTION_TEXT, &set->public_ip, "ADDR", "address in the advertised URL", "PUBLIC_IPADDR", 0, 0},
-      {"backend", LW_OPTION_TEXT, &set->backend, "NAME", "serve workers/NAME.lua", "BACKEND", 0, 0},
-  };
-  const lw_command command = {
-      "serve", "SCRIPT [options]",
-      "Serves the worker that SCRIPT describes. SIGHUP loads the script anew; SIGTERM ends after the\n"
-      "running requests, a second one at once; SIGUSR1 logs the counters.",
-      options, LW_ARRAY_SIZE(options), false};
-  int first = lw_options_parse(&command, argc, argv);
-  lw_options_setup_log("serve", set->log_level, set->log_format);
-  if (argc - first > 1) lw_usage_error("serve", "one script, not also %s", argv[first + 1]);
-  set->script = first < argc ? argv[first] : script_of_backend(set->backend);
+  lw_serve_settings_read(&serve.set, argc, argv);
   return serve_script();
 }
