@@ -47,6 +47,11 @@ function await.set_current(task)
   current = task
 end
 
+--- For task.lua: the coroutine's job is done; returns when it has got the next.
+function await.idle()
+  yield(true)
+end
+
 --- Waits until something that the running task waits for has changed.
 function await.wait()
   local me = current

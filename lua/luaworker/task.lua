@@ -76,7 +76,7 @@ function task.main()
     await.set_current(me)
     run_job(me)
     await.set_current(nil)
-    coroutine.yield(true)
+    await.idle()
   end
 end
 
