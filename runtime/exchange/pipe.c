@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Passing an answer through. Woken by the upstream (bytes came, it ended) and by the client's
- * connection (room again). Owns nothing: the upstream and the request belong to whoever starts it. */
+ * connection (room again). Owns nothing: the upstream and the request belong to whoever starts it.
+ */
 #include "exchange/pipe.h"
 
 static void finish(lw_pipe *p, lw_code result) {

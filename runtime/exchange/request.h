@@ -27,7 +27,9 @@ typedef enum lw_request_state {
   LW_REQUEST_GONE,
 } lw_request_state;
 
-enum { LW_REQUEST_ID_MAX = 128 };
+enum {
+  LW_REQUEST_ID_MAX = 128
+};
 
 typedef struct lw_request {
   const lw_h1_head *head; /* valid until release */
@@ -76,10 +78,10 @@ void lw_response_refuse(lw_request *r, int status, const char *text);
 
 /* What the log line of a request says beyond the request itself. */
 typedef struct lw_request_note {
-  const char *route;   /* NULL: the path */
-  const char *outcome; /* NULL: "none" */
-  double workload;     /* < 0: none */
-  double queue_ms;     /* < 0: none */
+  const char *route;          /* NULL: the path */
+  const char *outcome;        /* NULL: "none" */
+  double workload;            /* < 0: none */
+  double queue_ms;            /* < 0: none */
   const char *source, *error; /* who failed and how; NULL: nobody */
 } lw_request_note;
 /* The one line per request. A client that left is shown as status 499. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Connections of clients and the requests on them. loop/conn calls it with bytes; it feeds the parser,
- * asks the layer above about each head, and hands complete requests up in the drain. Owns each
- * client: its conn, parser, request, and the bytes that came ahead of their turn. */
+ * Connections of clients and the requests on them. loop/conn calls it with bytes; it feeds the
+ * parser, asks the layer above about each head, and hands complete requests up in the drain. Owns
+ * each client: its conn, parser, request, and the bytes that came ahead of their turn. */
 #include "exchange/server.h"
 
 #include <stdlib.h>
@@ -9,7 +9,9 @@
 #include "floor/log.h"
 #include "loop/conn.h"
 
-enum { STASH_MAX = 65536 }; /* pipelined bytes kept while a request is being answered */
+enum {
+  STASH_MAX = 65536
+}; /* pipelined bytes kept while a request is being answered */
 
 struct lw_server {
   lw_listener *listener;
@@ -100,7 +102,7 @@ static void finish_answer(lw_client *cl) {
   if (!cl->conn) {
     free_when_unused(cl);
   } else if (!go_on) {
-    lw_conn_close(cl->conn, cl->gone            ? LW_CLOSE_NOW
+    lw_conn_close(cl->conn, cl->gone          ? LW_CLOSE_NOW
                             : cut && unframed ? LW_CLOSE_RESET
                                               : LW_CLOSE_LINGER);
     cl->refused = true;
@@ -213,10 +215,17 @@ static void take_bytes(lw_client *cl, const char *p, size_t n) {
     if (lw_h1_state_of(cl->parser) == LW_H1_READY) begin_request(cl);
     if (!is_between_requests(cl)) break;
     switch (lw_h1_state_of(cl->parser)) {
-      case LW_H1_ERROR: refuse_parse(cl); return;
-      case LW_H1_DONE: complete_request(cl); break;
-      case LW_H1_BODY: extend_body_deadline(cl); break;
-      default: break;
+      case LW_H1_ERROR:
+        refuse_parse(cl);
+        return;
+      case LW_H1_DONE:
+        complete_request(cl);
+        break;
+      case LW_H1_BODY:
+        extend_body_deadline(cl);
+        break;
+      default:
+        break;
     }
   }
   if (cl->conn && !cl->refused) stash_bytes(cl, p, n);
@@ -272,12 +281,14 @@ static void on_read_deadline(void *owner) {
     r->begun_ns = lw_now_ns();
     lw_request_move(r, LW_REQUEST_WAITING);
   }
-  lw_response_refuse(r, 408, in_head ? "the request's head did not arrive in time"
-                                     : "the request's body did not arrive in time");
+  lw_response_refuse(r, 408,
+                     in_head ? "the request's head did not arrive in time"
+                             : "the request's body did not arrive in time");
   finish_own_answer(cl);
 }
 
-static const lw_conn_events conn_events = {on_data, on_gone, on_writable, on_read_deadline, on_closed};
+static const lw_conn_events conn_events = {on_data, on_gone, on_writable, on_read_deadline,
+                                           on_closed};
 
 static void run_gone(lw_client *cl) {
   lw_request *r = &cl->request;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The HTTP/1.1 server: accepts connections, reads requests (wire/h1_parse), keeps them apart on
  * keep-alive and pipelined connections, enforces sizes and deadlines, and hands each complete
- * request to the layer above, which answers and gives it back. Does not know what a request means. */
+ * request to the layer above, which answers and gives it back. Does not know what a request means.
+ */
 #pragma once
 
 #include "exchange/request.h"
@@ -10,8 +11,8 @@ typedef struct lw_server lw_server;
 
 typedef struct lw_server_events {
   /* The head is there. Look at r->head; either answer at once (lw_response_refuse or any whole
-   * answer: the body is then not read, the connection closes if one was announced) or return how many
-   * body bytes are allowed. From a uv callback: no Lua, no waiting. */
+   * answer: the body is then not read, the connection closes if one was announced) or return how
+   * many body bytes are allowed. From a uv callback: no Lua, no waiting. */
   uint64_t (*on_head)(void *owner, lw_request *r);
   /* The body is there too. In the drain. Ends with lw_request_release(). */
   void (*on_complete)(void *owner, lw_request *r);
@@ -39,7 +40,8 @@ void lw_server_free(lw_server *s); /* after on_idle */
 unsigned lw_server_connections(const lw_server *s);
 bool lw_server_is_idle(const lw_server *s); /* stopped and without connections */
 
-/* The upper layer is done with r, which must be over. The connection goes on with its next request. */
+/* The upper layer is done with r, which must be over. The connection goes on with its next request.
+ */
 void lw_request_release(lw_request *r);
 /* Requests handed up by on_complete and not yet released, in the process. */
 unsigned lw_request_count(void);

@@ -20,9 +20,9 @@
 typedef struct lw_upstream lw_upstream;
 
 typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
-  uint64_t connect_ms;    /* until connected */
-  uint64_t first_byte_ms; /* from the start until the first byte of the answer's head */
-  uint64_t idle_ms;       /* between two pieces of the answer, while not paused by us */
+  uint64_t connect_ms;                /* until connected */
+  uint64_t first_byte_ms;             /* from the start until the first byte of the answer's head */
+  uint64_t idle_ms;                   /* between two pieces of the answer, while not paused by us */
   uint64_t total_ms;
 } lw_upstream_timeouts;
 

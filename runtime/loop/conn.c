@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Accepted TCP connections and their listeners, over uv_tcp_t. Called by exchange/server, which owns
- * each conn. Reads go through one buffer shared by all connections; only what is waiting to be
+ * Accepted TCP connections and their listeners, over uv_tcp_t. Called by exchange/server, which
+ * owns each conn. Reads go through one buffer shared by all connections; only what is waiting to be
  * written is held per connection. Each conn owns its handle and its out buffer. */
 #include "loop/conn.h"
 
@@ -175,7 +175,8 @@ static bool write_some(lw_conn *c) {
     n = gather(c, bufs);
     c->writing = 0;
     for (size_t i = 0; i < n; i++) c->writing += bufs[i].len;
-    if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, (unsigned)n, on_written) != 0) return false;
+    if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, (unsigned)n, on_written) != 0)
+      return false;
   }
   return true;
 }
@@ -361,7 +362,8 @@ static void on_listener_closed(uv_handle_t *handle) { free(handle->data); }
 static int resolve(const char *host, int port, struct sockaddr_storage *out) {
   if (uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0) return 0;
   if (uv_ip6_addr(host, port, (struct sockaddr_in6 *)out) == 0) return 0;
-  if (strcmp(host, "localhost") == 0) return uv_ip4_addr("127.0.0.1", port, (struct sockaddr_in *)out);
+  if (strcmp(host, "localhost") == 0)
+    return uv_ip4_addr("127.0.0.1", port, (struct sockaddr_in *)out);
   return UV_EINVAL;
 }
 
@@ -373,8 +375,9 @@ static int bound_port(uv_tcp_t *tcp) {
   return ntohs(((struct sockaddr_in *)&ss)->sin_port);
 }
 
-lw_listener *lw_listener_open(const char *host, int port, void (*on_accept)(void *owner, lw_conn *c),
-                              void *owner, const char **why) {
+lw_listener *lw_listener_open(const char *host, int port,
+                              void (*on_accept)(void *owner, lw_conn *c), void *owner,
+                              const char **why) {
   static char text[160];
   struct sockaddr_storage address;
   lw_listener *l = lw_calloc(1, sizeof *l);

@@ -5,8 +5,8 @@
  *   socket → on_data (uv callback: parse and mark, never Lua) → ...
  *   ... → lw_conn_out() buffer → flushed in the late part of the drain → socket
  *
- * The conn belongs to its owner from accept until on_closed, which comes exactly once, in the drain,
- * after lw_conn_close(): then its memory is gone. */
+ * The conn belongs to its owner from accept until on_closed, which comes exactly once, in the
+ * drain, after lw_conn_close(): then its memory is gone. */
 #pragma once
 
 #include "floor/buf.h"
@@ -22,25 +22,29 @@ typedef struct lw_conn_events {
   void (*on_gone)(void *owner, bool broken);
   /* Bytes left and the out buffer is at its low mark or below. In the drain. */
   void (*on_writable)(void *owner);
-  void (*on_read_deadline)(void *owner); /* see lw_conn_read_deadline; in the timers phase: only mark */
+  void (*on_read_deadline)(
+      void *owner); /* see lw_conn_read_deadline; in the timers phase: only mark */
   void (*on_closed)(void *owner);
 } lw_conn_events;
 
-/* Who listens. on_accept (uv callback) gets a fresh conn: call lw_conn_start() or lw_conn_close(). */
+/* Who listens. on_accept (uv callback) gets a fresh conn: call lw_conn_start() or lw_conn_close().
+ */
 typedef struct lw_listener lw_listener;
-/* host: an address or a name like "localhost"; port 0 takes any. NULL with *why filled (static buffer)
- * when it can't. `backlog` connections wait at most. */
-lw_listener *lw_listener_open(const char *host, int port, void (*on_accept)(void *owner, lw_conn *c),
-                              void *owner, const char **why);
+/* host: an address or a name like "localhost"; port 0 takes any. NULL with *why filled (static
+ * buffer) when it can't. `backlog` connections wait at most. */
+lw_listener *lw_listener_open(const char *host, int port,
+                              void (*on_accept)(void *owner, lw_conn *c), void *owner,
+                              const char **why);
 int lw_listener_port(const lw_listener *l);
 void lw_listener_close(lw_listener *l);
 
 void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner); /* begins reading */
-void lw_conn_pause(lw_conn *c, bool paused);  /* reading; a paused conn still notices that its peer
-                                                 left, even behind unread bytes */
+void lw_conn_pause(lw_conn *c, bool paused); /* reading; a paused conn still notices that its peer
+                                                left, even behind unread bytes */
 /* 0 ms: none. Fires once; set again to move. */
 void lw_conn_read_deadline(lw_conn *c, uint64_t ms);
-/* How long the peer may take none of what waits to be written, before on_gone(broken). 0: for ever. */
+/* How long the peer may take none of what waits to be written, before on_gone(broken). 0: for ever.
+ */
 void lw_conn_write_timeout(lw_conn *c, uint64_t ms);
 
 /* Append here, then lw_conn_flush(). Obey its high water mark for bodies. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A binary heap of deadlines over one uv timer. Moving a deadline later is one store: the heap keeps
- * the earlier key, and when that comes the timer is put back. So a connection can push its idle
- * deadline forward at every byte. Owns the heap array, not the timers. */
+ * A binary heap of deadlines over one uv timer. Moving a deadline later is one store: the heap
+ * keeps the earlier key, and when that comes the timer is put back. So a connection can push its
+ * idle deadline forward at every byte. Owns the heap array, not the timers. */
 #include "loop/timer.h"
 
 #include <stdlib.h>
@@ -33,7 +33,8 @@ static void sift_down(size_t i) {
   for (;;) {
     size_t child = i * 2;
     if (child > timers.count) break;
-    if (child < timers.count && timers.heap[child + 1]->heap_ms < timers.heap[child]->heap_ms) child++;
+    if (child < timers.count && timers.heap[child + 1]->heap_ms < timers.heap[child]->heap_ms)
+      child++;
     if (timers.heap[child]->heap_ms >= t->heap_ms) break;
     place(i, timers.heap[child]);
     i = child;

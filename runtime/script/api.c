@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What Lua may call (see api.h): adapters of a few lines over the rooms that do the work. Called only
- * through the FFI, from a running task or while a script loads. Owns nothing but the last error text. */
+ * What Lua may call (see api.h): adapters of a few lines over the rooms that do the work. Called
+ * only through the FFI, from a running task or while a script loads. Owns nothing but the last
+ * error text. */
 #include "script/api.h"
 
 #include <openssl/evp.h>
@@ -26,11 +27,15 @@ static lw_vm *this_vm(void) { return task() ? task()->vm : lw_vm_loading(); }
 
 /* -- the running task -- */
 
-struct lw_request *lw_api_task_request(void) { return task() ? task()->request : NULL; }
+struct lw_request *lw_api_task_request(void) {
+  return task() ? task()->request : NULL;
+}
 int lw_api_task_job(void) { return task() ? task()->job : 0; }
 
 int lw_api_task_spawn(int job) {
-  enum { TASKS_MAX = 100000 };
+  enum {
+    TASKS_MAX = 100000
+  };
   lw_vm *vm = this_vm();
   if (vm->task_count >= TASKS_MAX) return LW_LIMIT;
   lw_task_start(vm, NULL, job);
@@ -55,18 +60,29 @@ void lw_api_request_text(struct lw_request *r, int what, lw_span *out) {
   lw_work *w = lw_work_of(r);
   *out = span("", 0);
   switch (what) {
-    case LW_REQUEST_METHOD: *out = r->head->method_text; break;
-    case LW_REQUEST_PATH: *out = r->head->path; break;
-    case LW_REQUEST_QUERY: *out = r->head->query; break;
+    case LW_REQUEST_METHOD:
+      *out = r->head->method_text;
+      break;
+    case LW_REQUEST_PATH:
+      *out = r->head->path;
+      break;
+    case LW_REQUEST_QUERY:
+      *out = r->head->query;
+      break;
     case LW_REQUEST_BODY:
       if (r->body) *out = span(r->body->p, r->body->n);
       break;
-    case LW_REQUEST_ID: *out = lw_span_of(r->id); break;
-    case LW_REQUEST_REMOTE_ADDR: *out = lw_span_of(r->remote); break;
+    case LW_REQUEST_ID:
+      *out = lw_span_of(r->id);
+      break;
+    case LW_REQUEST_REMOTE_ADDR:
+      *out = lw_span_of(r->remote);
+      break;
     case LW_REQUEST_PAYLOAD:
       if (r->body) *out = w->payload;
       break;
-    default: break;
+    default:
+      break;
   }
   if (!out->p) *out = span("", 0);
 }
@@ -185,14 +201,16 @@ int lw_api_response_started(struct lw_request *r) { return r->state > LW_REQUEST
 
 /* -- a call to an HTTP server -- */
 
-struct lw_call *lw_api_call_open(const char *method, size_t method_n, const char *url, size_t url_n) {
+struct lw_call *lw_api_call_open(const char *method, size_t method_n, const char *url,
+                                 size_t url_n) {
   lw_upstream *u = lw_upstream_open(span(method, method_n), span(url, url_n), &task()->wake);
   return lw_call_new(task(), u, NULL);
 }
 
 void lw_api_call_header(struct lw_call *c, const char *name, size_t name_n, const char *value,
                         size_t value_n) {
-  if (!c->upstream || lw_upstream_header(c->upstream, span(name, name_n), span(value, value_n)) == LW_OK) {
+  if (!c->upstream ||
+      lw_upstream_header(c->upstream, span(name, name_n), span(value, value_n)) == LW_OK) {
     return;
   }
   snprintf(c->error, sizeof c->error, "a header field of the call is not legal");
@@ -213,7 +231,9 @@ void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, 
 }
 
 int lw_api_call_head(struct lw_call *c) { return lw_call_head(c); }
-int lw_api_call_status(struct lw_call *c) { return c->upstream ? lw_upstream_status(c->upstream) : 0; }
+int lw_api_call_status(struct lw_call *c) {
+  return c->upstream ? lw_upstream_status(c->upstream) : 0;
+}
 
 static const lw_headers *call_headers(const struct lw_call *c) {
   static const lw_headers none;
@@ -236,13 +256,17 @@ void lw_api_call_close(struct lw_call *c) { lw_call_free(c); }
 
 /* -- JSON -- */
 
-struct lw_doc *lw_api_doc_parse(const char *p, size_t n) { return lw_doc_parse_copy(p, n); }
+struct lw_doc *lw_api_doc_parse(const char *p, size_t n) {
+  return lw_doc_parse_copy(p, n);
+}
 const char *lw_api_doc_error(struct lw_doc *d) { return d->json.error; }
 double lw_api_doc_error_offset(struct lw_doc *d) { return (double)d->json.error_offset; }
 const lw_json_node *lw_api_doc_nodes(struct lw_doc *d) { return d->json.nodes; }
 const char *lw_api_doc_text(struct lw_doc *d) { return d->json.text; }
 void lw_api_doc_unref(struct lw_doc *d) { lw_doc_unref(d); }
-size_t lw_api_json_escaped_size(const char *p, size_t n) { return lw_json_escaped_size(span(p, n)); }
+size_t lw_api_json_escaped_size(const char *p, size_t n) {
+  return lw_json_escaped_size(span(p, n));
+}
 size_t lw_api_json_escape(char *out, const char *p, size_t n) {
   return lw_json_escape(out, span(p, n));
 }
@@ -262,7 +286,9 @@ static int option_result(lw_code code, const char *name) {
   return code;
 }
 
-struct lw_router *lw_api_router_new(void) { return lw_made_router(this_vm()); }
+struct lw_router *lw_api_router_new(void) {
+  return lw_made_router(this_vm());
+}
 int lw_api_router_number(struct lw_router *r, const char *name, double value) {
   return option_result(lw_router_set_number(r, name, value), name);
 }
@@ -276,11 +302,11 @@ int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_
   return option_result(lw_route_set_text(r, name, span(p, n)), name);
 }
 
-struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *method, size_t method_n,
-                                  const char *path, size_t path_n, int job) {
+struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *method,
+                                  size_t method_n, const char *path, size_t path_n, int job) {
   const char *why = NULL;
-  lw_route *route = lw_router_add(r, (lw_route_kind)kind, span(method, method_n), span(path, path_n),
-                                  job, &why);
+  lw_route *route =
+      lw_router_add(r, (lw_route_kind)kind, span(method, method_n), span(path, path_n), job, &why);
   if (!route) fail_with(LW_PROTOCOL, why);
   return route;
 }
@@ -300,8 +326,8 @@ int lw_api_router_publish(struct lw_router *r) {
 int lw_api_router_listen(struct lw_router *r, const char *host, size_t n, int port, int *port_out) {
   char *name = lw_strdup_n(host, n);
   const char *why = NULL;
-  lw_made_server *m = this_vm()->mode == LW_VM_RUN ? lw_made_listen(this_vm(), r, name, port, &why)
-                                                   : NULL;
+  lw_made_server *m =
+      this_vm()->mode == LW_VM_RUN ? lw_made_listen(this_vm(), r, name, port, &why) : NULL;
   free(name);
   if (!m) return fail_with(LW_IO, why ? why : "only programs started by luaworker run may listen");
   *port_out = lw_server_port(m->server);
@@ -320,7 +346,9 @@ static int give_text(char *text, lw_span *out) {
   return text ? LW_OK : LW_IO;
 }
 
-struct lw_signer *lw_api_signer_new(void) { return lw_signer_new(2048); }
+struct lw_signer *lw_api_signer_new(void) {
+  return lw_signer_new(2048);
+}
 void lw_api_signer_free(struct lw_signer *s) { lw_signer_free(s); }
 int lw_api_signer_public_pem(struct lw_signer *s, lw_span *out) {
   return give_text(lw_signer_public_pem(s), out);
@@ -332,7 +360,8 @@ int lw_api_signer_sign(struct lw_signer *s, const char *p, size_t n, lw_span *ou
 /* -- odds and ends -- */
 
 void lw_api_log(int level, const char *p, size_t n) {
-  if (lw_log_enabled((lw_log_level)level)) lw_log((lw_log_level)level, "%.*s", (int)LW_MIN(n, 65536), p);
+  if (lw_log_enabled((lw_log_level)level))
+    lw_log((lw_log_level)level, "%.*s", (int)LW_MIN(n, 65536), p);
 }
 int lw_api_log_enabled(int level) { return lw_log_enabled((lw_log_level)level); }
 double lw_api_now(void) { return (double)lw_now_ns() / 1e9; }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * Everything Lua may call, through the FFI. The text between the marks is the cdef, word for word.
  *
- * Rules of the boundary: no function here enters Lua, runs the loop or raises; none takes a function
- * pointer. Bytes given in are copied during the call. Spans handed out are valid until the next call
- * that names the same object. A function that would wait returns LW_AGAIN after noting that the
- * running task waits for it; Lua yields and makes the same call again. One pending wait per task.
- * When the task was cancelled (its client left, the program stops) every waiting call returns
- * LW_CANCELLED. Codes are lw_code as int. Times are seconds. */
+ * Rules of the boundary: no function here enters Lua, runs the loop or raises; none takes a
+ * function pointer. Bytes given in are copied during the call. Spans handed out are valid until the
+ * next call that names the same object. A function that would wait returns LW_AGAIN after noting
+ * that the running task waits for it; Lua yields and makes the same call again. One pending wait
+ * per task. When the task was cancelled (its client left, the program stops) every waiting call
+ * returns LW_CANCELLED. Codes are lw_code as int. Times are seconds. */
 #pragma once
 
 #include "floor/base.h"
@@ -24,7 +24,8 @@ struct lw_signer;
 /* -- the running task -- */
 /* The request this task answers; NULL for a program's main task and spawned ones. */
 struct lw_request *lw_api_task_request(void);
-/* The number given to lw_api_route_add (for a request) or lw_api_task_spawn; 0 for the main task. */
+/* The number given to lw_api_route_add (for a request) or lw_api_task_spawn; 0 for the main task.
+ */
 int lw_api_task_job(void);
 /* Starts a task that will find `job` in lw_api_task_job(). LW_OK or LW_LIMIT. */
 int lw_api_task_spawn(int job);
@@ -32,15 +33,21 @@ int lw_api_task_spawn(int job);
 int lw_api_task_sleep(double seconds);
 /* LW_AGAIN until the task is cancelled (SIGTERM for a program), then LW_CANCELLED. */
 int lw_api_task_wait_cancel(void);
-/* LW_AGAIN until lw_api_task_notify(key) is called by another task of this VM after this wait began.
- * `seconds` < 0: no deadline; else LW_TIMEOUT after it. */
+/* LW_AGAIN until lw_api_task_notify(key) is called by another task of this VM after this wait
+ * began. `seconds` < 0: no deadline; else LW_TIMEOUT after it. */
 int lw_api_task_wait_notify(int key, double seconds);
 void lw_api_task_notify(int key); /* wakes all that wait for key */
 
 /* -- a client's request -- */
 enum {
-  LW_REQUEST_METHOD, LW_REQUEST_PATH, LW_REQUEST_QUERY, LW_REQUEST_BODY, LW_REQUEST_ID,
-  LW_REQUEST_REMOTE_ADDR, LW_REQUEST_PAYLOAD, LW_REQUEST_SESSION,
+  LW_REQUEST_METHOD,
+  LW_REQUEST_PATH,
+  LW_REQUEST_QUERY,
+  LW_REQUEST_BODY,
+  LW_REQUEST_ID,
+  LW_REQUEST_REMOTE_ADDR,
+  LW_REQUEST_PAYLOAD,
+  LW_REQUEST_SESSION,
 };
 /* PAYLOAD: the payload's JSON text as it came (POST routes of a backend), else empty. */
 void lw_api_request_text(struct lw_request *r, int what, lw_span *out);
@@ -64,9 +71,9 @@ int lw_api_request_admit(struct lw_request *r, double workload);
 void lw_api_request_forward(struct lw_request *r);
 /* Opens (does not wait for) the route's call to the model, for an admitted request. */
 struct lw_call *lw_api_request_call(struct lw_request *r);
-/* The script failed: 500 {"error": text, "source": source}, or the connection is cut when the answer
- * has begun. source: "script", "model" or "runtime"; status 0 means 500. `log` (a traceback) goes
- * into the log line only. */
+/* The script failed: 500 {"error": text, "source": source}, or the connection is cut when the
+ * answer has begun. source: "script", "model" or "runtime"; status 0 means 500. `log` (a traceback)
+ * goes into the log line only. */
 void lw_api_request_fail(struct lw_request *r, int status, const char *source, const char *text,
                          size_t n, const char *log, size_t log_n);
 
@@ -80,19 +87,21 @@ int lw_api_response_end(struct lw_request *r, const char *p, size_t n);
 /* One piece of a stream. LW_AGAIN: the client reads too slowly, nothing was taken, wait. */
 int lw_api_response_write(struct lw_request *r, const char *p, size_t n);
 int lw_api_response_finish(struct lw_request *r); /* the clean end of a stream */
-/* Answers with the call's answer: status, end-to-end fields, body, streamed in C. Takes the call over
- * (the handle is dead afterwards). Not when started. */
+/* Answers with the call's answer: status, end-to-end fields, body, streamed in C. Takes the call
+ * over (the handle is dead afterwards). Not when started. */
 int lw_api_response_forward(struct lw_request *r, struct lw_call *call);
 int lw_api_response_started(struct lw_request *r); /* 1 once the head can no longer change */
 
 /* -- a call to an HTTP server -- */
 /* Never NULL: what is wrong with the arguments comes out of lw_api_call_head. */
-struct lw_call *lw_api_call_open(const char *method, size_t method_n, const char *url, size_t url_n);
+struct lw_call *lw_api_call_open(const char *method, size_t method_n, const char *url,
+                                 size_t url_n);
 void lw_api_call_header(struct lw_call *c, const char *name, size_t name_n, const char *value,
                         size_t value_n);
 void lw_api_call_body(struct lw_call *c, const char *p, size_t n);
 /* Each 0: none. */
-void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, double idle, double total);
+void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, double idle,
+                          double total);
 /* Starts it at the first call. LW_OK once the head of the answer is there. */
 int lw_api_call_head(struct lw_call *c);
 int lw_api_call_status(struct lw_call *c);
@@ -104,8 +113,8 @@ int lw_api_call_read(struct lw_call *c, lw_span *out);
 /* The whole body, gathered (at most max bytes, else LW_LIMIT): LW_OK, LW_AGAIN or an error. */
 int lw_api_call_body_all(struct lw_call *c, size_t max, lw_span *out);
 const char *lw_api_call_error(struct lw_call *c); /* one sentence, "" when none */
-void lw_api_call_close(struct lw_call *c); /* stops it; the handle is dead. Calls left open by a task
-                                              are closed when it ends. */
+void lw_api_call_close(struct lw_call *c); /* stops it; the handle is dead. Calls left open by a
+                                              task are closed when it ends. */
 
 /* -- JSON -- */
 struct lw_doc *lw_api_doc_parse(const char *p, size_t n); /* copies p; never NULL */
@@ -130,11 +139,11 @@ struct lw_router *lw_api_router_new(void); /* belongs to the VM */
 int lw_api_router_number(struct lw_router *r, const char *name, double value);
 int lw_api_router_text(struct lw_router *r, const char *name, const char *p, size_t n);
 /* NULL when method and path are taken or bad (see lw_api_error). GET routes answer HEAD too. */
-struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *method, size_t method_n,
-                                  const char *path, size_t path_n, int job);
-/* Numbers: parallel, payload_hook, response_hook (0 or 1), max_queue_time, connect, first_byte, idle,
- * total, workload (a constant, when no hook counts it), drain_on_disconnect.
- * Text: endpoint (path at the model). */
+struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *method,
+                                  size_t method_n, const char *path, size_t path_n, int job);
+/* Numbers: parallel, payload_hook, response_hook (0 or 1), max_queue_time, connect, first_byte,
+ * idle, total, workload (a constant, when no hook counts it), drain_on_disconnect. Text: endpoint
+ * (path at the model). */
 int lw_api_route_number(struct lw_route *r, const char *name, double value);
 int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_t n);
 /* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */
@@ -153,15 +162,20 @@ int lw_api_signer_public_pem(struct lw_signer *s, lw_span *out);
 int lw_api_signer_sign(struct lw_signer *s, const char *p, size_t n, lw_span *out);
 
 /* -- odds and ends -- */
-enum { LW_LEVEL_DEBUG, LW_LEVEL_INFO, LW_LEVEL_WARN, LW_LEVEL_ERROR };
+enum {
+  LW_LEVEL_DEBUG,
+  LW_LEVEL_INFO,
+  LW_LEVEL_WARN,
+  LW_LEVEL_ERROR
+};
 void lw_api_log(int level, const char *p, size_t n);
 int lw_api_log_enabled(int level);
-double lw_api_now(void);  /* monotonic */
-double lw_api_wall(void); /* since the epoch */
+double lw_api_now(void);                 /* monotonic */
+double lw_api_wall(void);                /* since the epoch */
 void lw_api_random(char *out, size_t n); /* from the system's generator */
 double lw_api_count_tokens(const char *p, size_t n);
-int lw_api_base64_encode(const char *p, size_t n, char *out, size_t out_size);   /* length or -1 */
-int lw_api_base64_decode(const char *p, size_t n, char *out, size_t out_size);   /* length or -1 */
+int lw_api_base64_encode(const char *p, size_t n, char *out, size_t out_size); /* length or -1 */
+int lw_api_base64_decode(const char *p, size_t n, char *out, size_t out_size); /* length or -1 */
 void lw_api_exit(int status); /* run: ends the program after this turn of the loop */
 /* 1: standard output is a terminal. */
 int lw_api_stdout_is_terminal(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A script's call to an HTTP server: an upstream held by a task, with what reading it piece by piece
- * needs. The task owns its calls; they end with it. */
+ * A script's call to an HTTP server: an upstream held by a task, with what reading it piece by
+ * piece needs. The task owns its calls; they end with it. */
 #pragma once
 
 #include "exchange/upstream.h"
@@ -14,7 +14,7 @@ typedef struct lw_call {
   lw_work *work;         /* the request's own call to the model; NULL for others */
   bool started, body_set;
   lw_upstream_timeouts timeouts;
-  size_t lent;      /* bytes of the span given out by the last read */
+  size_t lent;       /* bytes of the span given out by the last read */
   lw_body *gathered; /* for lw_call_body_all */
   char error[400];
 } lw_call;
@@ -26,5 +26,5 @@ lw_code lw_call_head(lw_call *c);
 lw_code lw_call_read(lw_call *c, lw_span *out);
 lw_code lw_call_body_all(lw_call *c, size_t max, lw_span *out);
 lw_upstream *lw_call_take(lw_call *c); /* the call is gone, the upstream the caller's */
-void lw_call_stop(lw_call *c);         /* closes the upstream; the call stays, for its owner to free */
+void lw_call_stop(lw_call *c); /* closes the upstream; the call stays, for its owner to free */
 void lw_call_free(lw_call *c);

@@ -12,7 +12,8 @@ typedef struct lw_generation {
   unsigned number; /* 1 for the first of the process */
 } lw_generation;
 
-/* Loads and checks the script in a fresh VM. NULL with *why (caller frees): one line per mistake. */
+/* Loads and checks the script in a fresh VM. NULL with *why (caller frees): one line per mistake.
+ */
 lw_generation *lw_generation_load(const char *path, char **why);
 /* Its owner's reference goes; it frees itself after its last request. */
 void lw_generation_retire(lw_generation *g);

@@ -35,7 +35,8 @@ lw_made_server *lw_made_listen(lw_vm *vm, lw_router *router, const char *host, i
   lw_made_server *m = lw_calloc(1, sizeof *m);
   m->vm = vm;
   m->site.router = router;
-  m->server = lw_server_open(host, port, &lw_server_limits_default, &lw_service_events, &m->site, why);
+  m->server =
+      lw_server_open(host, port, &lw_server_limits_default, &lw_service_events, &m->site, why);
   if (!m->server) {
     free(m);
     return NULL;

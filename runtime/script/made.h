@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What a script has made through the API and its VM owns: route tables and, for programs, servers. */
+ * What a script has made through the API and its VM owns: route tables and, for programs, servers.
+ */
 #pragma once
 
 #include "exchange/server.h"
@@ -15,7 +16,8 @@ typedef struct lw_made_server {
 
 lw_vm *lw_vm_loading(void); /* the VM whose script is being loaded now, or NULL */
 
-/* A route table whose tasks run in vm; its memory is the VM's. refs = 1, for whoever answers by it. */
+/* A route table whose tasks run in vm; its memory is the VM's. refs = 1, for whoever answers by it.
+ */
 lw_router *lw_made_router(lw_vm *vm);
 /* Listens with default limits. NULL with *why. */
 lw_made_server *lw_made_listen(lw_vm *vm, lw_router *router, const char *host, int port,

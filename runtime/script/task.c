@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Coroutines at work. The drain calls task_resume() through each task's wake: the only place where
- * Lua is resumed. What a task opened ends with it. Owns tasks; their coroutines are the VM's and are
- * used again. */
+ * Lua is resumed. What a task opened ends with it. Owns tasks; their coroutines are the VM's and
+ * are used again. */
 #include "script/task.h"
 
 #include <lauxlib.h>
@@ -12,7 +12,9 @@
 #include "script/call.h"
 #include "worker/work.h"
 
-enum { IDLE_COROUTINES = 1024 };
+enum {
+  IDLE_COROUTINES = 1024
+};
 
 static lw_task *current;
 static unsigned task_count;
@@ -152,7 +154,10 @@ lw_code lw_task_wait_notify(lw_task *t, int key, double seconds) {
     if (seconds >= 0) lw_timer_start(&t->timer, (uint64_t)(LW_MIN(seconds, 1e9) * 1000));
     return LW_AGAIN;
   }
-  lw_code code = t->notified ? LW_OK : t->cancelled ? LW_CANCELLED : t->timed ? LW_TIMEOUT : LW_AGAIN;
+  lw_code code = t->notified    ? LW_OK
+                 : t->cancelled ? LW_CANCELLED
+                 : t->timed     ? LW_TIMEOUT
+                                : LW_AGAIN;
   if (code != LW_AGAIN) {
     t->waiting_notify = false;
     lw_timer_stop(&t->timer);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * A task is one coroutine at work: a request's hooks, a handler, a spawned function, a program's main
- * chunk. It runs only when the drain resumes it (task_resume, the one lua_resume), waits by yielding,
- * and is woken by what it waits for. Being woken without reason does no harm: it asks again. */
+ * A task is one coroutine at work: a request's hooks, a handler, a spawned function, a program's
+ * main chunk. It runs only when the drain resumes it (task_resume, the one lua_resume), waits by
+ * yielding, and is woken by what it waits for. Being woken without reason does no harm: it asks
+ * again. */
 #pragma once
 
 #include "exchange/request.h"

@@ -17,7 +17,9 @@
 #include "script/made.h"
 #include "script/task.h"
 
-enum { SCRIPT_MAX = 16 << 20 };
+enum {
+  SCRIPT_MAX = 16 << 20
+};
 
 /* -- the library -- */
 
@@ -120,8 +122,8 @@ static void run_text(lua_State *L, const char *code) {
   }
 }
 
-/* Debian's LuaJIT compiles some loops over pairs() wrongly when their trace is stitched to a call of
- * a C function: they find nothing. So no stitching. The rest is for tests of the boundary:
+/* Debian's LuaJIT compiles some loops over pairs() wrongly when their trace is stitched to a call
+ * of a C function: they find nothing. So no stitching. The rest is for tests of the boundary:
  * LUAWORKER_JIT=off|hot, LUAWORKER_GC=aggressive. */
 static void apply_modes(lua_State *L) {
   const char *jit = getenv("LUAWORKER_JIT"), *gc = getenv("LUAWORKER_GC");
@@ -147,7 +149,8 @@ static void take_entry_points(lw_vm *vm) {
   lua_State *L = vm->L;
   lua_getglobal(L, "require");
   lua_pushliteral(L, "luaworker.task");
-  if (lw_pcall(L, 1, 1, true) != LW_OK) lw_die("the library does not load: %s", lua_tostring(L, -1));
+  if (lw_pcall(L, 1, 1, true) != LW_OK)
+    lw_die("the library does not load: %s", lua_tostring(L, -1));
   lua_getfield(L, -1, "main");
   vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_getfield(L, -1, "load");

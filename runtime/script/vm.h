@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * One Lua state with the library in it: opening, loading a script, its coroutines, closing. Only vm,
- * task and generation know lua.h; others see a struct lw_vm. Lua is entered from here only in
+ * One Lua state with the library in it: opening, loading a script, its coroutines, closing. Only
+ * vm, task and generation know lua.h; others see a struct lw_vm. Lua is entered from here only in
  * protected mode, to initialise and to load. */
 #pragma once
 
@@ -10,7 +10,10 @@
 
 typedef struct lua_State lua_State;
 
-typedef enum lw_vm_mode { LW_VM_SERVE, LW_VM_RUN } lw_vm_mode;
+typedef enum lw_vm_mode {
+  LW_VM_SERVE,
+  LW_VM_RUN
+} lw_vm_mode;
 
 typedef struct lw_vm {
   lua_State *L;
@@ -18,9 +21,9 @@ typedef struct lw_vm {
   lw_list tasks; /* running ones */
   unsigned task_count;
   int main_ref, load_ref; /* registry: task.main, task.load */
-  int *idle; /* registry references of coroutines that wait for a new job */
+  int *idle;              /* registry references of coroutines that wait for a new job */
   unsigned idle_count;
-  lw_list routers; /* made by the script: struct lw_vm_router */
+  lw_list routers;      /* made by the script: struct lw_vm_router */
   lw_router *published; /* serve: the script's worker; NULL: none yet */
   lw_list servers;      /* run: struct lw_vm_server */
   bool closing;
@@ -30,11 +33,11 @@ typedef struct lw_vm {
   void (*on_exit)(struct lw_vm *vm, int status);
 } lw_vm;
 
-/* Never NULL; ends the process if the library itself does not load. arg: the global `arg`, argv style
- * (arg[0] the script). */
+/* Never NULL; ends the process if the library itself does not load. arg: the global `arg`, argv
+ * style (arg[0] the script). */
 lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv);
-/* Runs the script (serve) or makes it the main task's program (run). On failure *why is the message,
- * caller frees. */
+/* Runs the script (serve) or makes it the main task's program (run). On failure *why is the
+ * message, caller frees. */
 lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) LW_MUST_CHECK;
 /* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then. */
 void lw_vm_close(lw_vm *vm);

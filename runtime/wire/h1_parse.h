@@ -26,20 +26,28 @@ typedef struct lw_h1_limits {
   size_t max_head;    /* bytes of the whole head; over → 431 */
   size_t max_headers; /* number of fields; over → 431 */
 } lw_h1_limits;
-#define LW_H1_LIMITS_DEFAULT ((lw_h1_limits){.max_target = 8192, .max_head = 65536, .max_headers = 128})
+#define LW_H1_LIMITS_DEFAULT \
+  ((lw_h1_limits){.max_target = 8192, .max_head = 65536, .max_headers = 128})
 
 typedef enum lw_h1_method {
-  LW_H1_GET, LW_H1_HEAD_METHOD, LW_H1_POST, LW_H1_PUT, LW_H1_DELETE, LW_H1_PATCH, LW_H1_OPTIONS,
+  LW_H1_GET,
+  LW_H1_HEAD_METHOD,
+  LW_H1_POST,
+  LW_H1_PUT,
+  LW_H1_DELETE,
+  LW_H1_PATCH,
+  LW_H1_OPTIONS,
 } lw_h1_method;
 
 typedef struct lw_h1_head {
   lw_span method_text;
   lw_h1_method method;
-  lw_span target;      /* as received (origin-form, or absolute-form's text) */
-  lw_span path, query; /* query without '?', empty when absent; path of absolute-form after the authority */
-  int minor;           /* HTTP/1.minor: 0 or 1 */
-  lw_headers headers;  /* borrowed from the parser's head block: valid until lw_h1_next/fini */
-  bool keep_alive;     /* what the client wants, by version and Connection */
+  lw_span target; /* as received (origin-form, or absolute-form's text) */
+  lw_span path,
+      query; /* query without '?', empty when absent; path of absolute-form after the authority */
+  int minor; /* HTTP/1.minor: 0 or 1 */
+  lw_headers headers; /* borrowed from the parser's head block: valid until lw_h1_next/fini */
+  bool keep_alive;    /* what the client wants, by version and Connection */
   bool expect_continue;
   bool chunked, has_length; /* neither: no body */
   uint64_t length;          /* when has_length */

@@ -13,27 +13,30 @@ lw_auth *lw_auth_new(void);
 void lw_auth_free(lw_auth *a);
 
 /* Takes a PEM public key (SubjectPublicKeyInfo or PKCS#1, one block with nothing but white space
- * around it; plain RSA of 2048 to 8192 bits; quoted JSON text is not accepted). LW_OK, or LW_PROTOCOL
- * with *why (static text) and the old key kept. A key other than the present one empties the cache. */
+ * around it; plain RSA of 2048 to 8192 bits; quoted JSON text is not accepted). LW_OK, or
+ * LW_PROTOCOL with *why (static text) and the old key kept. A key other than the present one
+ * empties the cache. */
 lw_code lw_auth_set_key(lw_auth *a, lw_span pem, const char **why) LW_MUST_CHECK;
 bool lw_auth_has_key(const lw_auth *a);
 
 /* Whether `signature` (base64 text, strict: right alphabet, padding, canonical last digit) is the
  * key's signature of `message`. LW_OK; LW_BUSY when there is no key; LW_PROTOCOL when it is not or
  * when the message is longer than 8,192 bytes; *why says why (static text; NULL with LW_OK). */
-lw_code lw_auth_verify(lw_auth *a, lw_span message, lw_span signature, const char **why) LW_MUST_CHECK;
+lw_code lw_auth_verify(lw_auth *a, lw_span message, lw_span signature,
+                       const char **why) LW_MUST_CHECK;
 
 /* Checks scheme `url`: the canonical {"url": url} text signed. Looks in the cache first, without
  * building the text. Same results as lw_auth_verify. */
-lw_code lw_auth_verify_url(lw_auth *a, lw_span url, lw_span signature, const char **why) LW_MUST_CHECK;
+lw_code lw_auth_verify_url(lw_auth *a, lw_span url, lw_span signature,
+                           const char **why) LW_MUST_CHECK;
 /* Cache figures, for tests and metrics. */
 uint64_t lw_auth_cache_hits(const lw_auth *a);
 uint64_t lw_auth_rsa_verifications(const lw_auth *a);
 
 /* A private key for the local autoscaler. */
 typedef struct lw_signer lw_signer;
-lw_signer *lw_signer_new(int bits);           /* generates RSA; about 100 ms for 2048 bits; NULL on failure */
-lw_signer *lw_signer_from_pem(lw_span pem);   /* NULL when unreadable */
+lw_signer *lw_signer_new(int bits); /* generates RSA; about 100 ms for 2048 bits; NULL on failure */
+lw_signer *lw_signer_from_pem(lw_span pem); /* NULL when unreadable */
 void lw_signer_free(lw_signer *s);
 char *lw_signer_public_pem(const lw_signer *s); /* caller frees */
 /* base64 signature of message; caller frees; NULL on failure. */

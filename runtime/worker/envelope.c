@@ -4,10 +4,19 @@
 
 #include <stdlib.h>
 
-enum { KEY_COUNT = 6 };
-static const char *const keys[KEY_COUNT] = {"cost", "endpoint", "reqnum", "request_idx", "signature",
-                                            "url"};
-enum { COST, ENDPOINT, REQNUM, REQUEST_IDX, SIGNATURE, URL };
+enum {
+  KEY_COUNT = 6
+};
+static const char *const keys[KEY_COUNT] = {"cost",        "endpoint",  "reqnum",
+                                            "request_idx", "signature", "url"};
+enum {
+  COST,
+  ENDPOINT,
+  REQNUM,
+  REQUEST_IDX,
+  SIGNATURE,
+  URL
+};
 
 static bool is_kind(const lw_json *j, uint32_t node, lw_json_kind kind) {
   return node && j->nodes[node].kind == (uint32_t)kind;
@@ -19,10 +28,10 @@ static void complain(lw_buf *out, bool first, const char *key, const char *text)
 }
 
 static int check_shape(const lw_json *j, uint32_t auth, uint32_t payload, lw_buf *out) {
-  const char *auth_wrong = !auth                                 ? "field missing"
-                           : !is_kind(j, auth, LW_JSON_OBJECT)    ? "not an object"
-                                                                  : NULL;
-  const char *payload_wrong = !payload                              ? "field missing"
+  const char *auth_wrong = !auth                               ? "field missing"
+                           : !is_kind(j, auth, LW_JSON_OBJECT) ? "not an object"
+                                                               : NULL;
+  const char *payload_wrong = !payload                               ? "field missing"
                               : !is_kind(j, payload, LW_JSON_OBJECT) ? "not an object"
                                                                      : NULL;
   if (!auth_wrong && !payload_wrong) return 0;
@@ -36,9 +45,9 @@ static int check_keys(const lw_json *j, const uint32_t *values, lw_buf *out) {
   bool first = true;
   for (int i = 0; i < KEY_COUNT; i++) {
     bool text = i == ENDPOINT || i == SIGNATURE || i == URL;
-    const char *wrong = !values[i]                                   ? "missing parameter"
+    const char *wrong = !values[i]                                       ? "missing parameter"
                         : text && !is_kind(j, values[i], LW_JSON_STRING) ? "not a string"
-                                                                     : NULL;
+                                                                         : NULL;
     if (!wrong) continue;
     if (first) lw_buf_add_span(out, LW_SPAN("{\"auth_data\":"));
     complain(out, first, keys[i], wrong);
@@ -54,8 +63,12 @@ static double read_cost(const lw_json *j, uint32_t node) {
   double v = 0;
   char text[40] = "";
   switch (j->nodes[node].kind) {
-    case LW_JSON_INT: v = (double)j->nodes[node].integer; break;
-    case LW_JSON_NUMBER: v = j->nodes[node].number; break;
+    case LW_JSON_INT:
+      v = (double)j->nodes[node].integer;
+      break;
+    case LW_JSON_NUMBER:
+      v = j->nodes[node].number;
+      break;
     case LW_JSON_STRING: {
       lw_span s = lw_json_string(j, node);
       if (s.n == 0 || s.n >= sizeof text) break;
@@ -65,7 +78,8 @@ static double read_cost(const lw_json *j, uint32_t node) {
       if (*end) v = 0;
       break;
     }
-    default: break;
+    default:
+      break;
   }
   return v >= 0 && v < 1e15 ? v : 0;
 }
@@ -98,6 +112,7 @@ int lw_envelope_read(const lw_json *j, lw_envelope *e, lw_buf *refusal) {
   e->request_idx = read_whole(j, values[REQUEST_IDX]);
   uint32_t session = lw_json_member(j, 0, LW_SPAN("session_id"));
   e->has_session = session && j->nodes[session].kind != LW_JSON_NULL;
-  if (e->has_session && is_kind(j, session, LW_JSON_STRING)) e->session = lw_json_string(j, session);
+  if (e->has_session && is_kind(j, session, LW_JSON_STRING))
+    e->session = lw_json_string(j, session);
   return 0;
 }

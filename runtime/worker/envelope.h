@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The envelope of a client's request (protocol, "A client's request"):
- * {"auth_data": {...}, "payload": {...}, "session_id": ...}. Reads it out of parsed JSON or says what
- * is wrong in the words that clients expect. Pure. */
+ * {"auth_data": {...}, "payload": {...}, "session_id": ...}. Reads it out of parsed JSON or says
+ * what is wrong in the words that clients expect. Pure. */
 #pragma once
 
 #include "floor/buf.h"

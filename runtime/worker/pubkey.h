@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Fetching the autoscaler's public key (protocol, "The signature"): GET <addr>/pubkey/ from each
- * report address in turn, 5 attempts with waits of 1, 2, 4, 8 s, then every 60 s until it is there. */
+ * report address in turn, 5 attempts with waits of 1, 2, 4, 8 s, then every 60 s until it is there.
+ */
 #pragma once
 
 #include "worker/auth.h"
 
-/* addresses: comma-separated base URLs, copied. Begins at once. on_key (may be NULL) is called once,
- * in the drain. */
+/* addresses: comma-separated base URLs, copied. Begins at once. on_key (may be NULL) is called
+ * once, in the drain. */
 void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void));
 void lw_pubkey_stop(void); /* also when it never started or is done */
 /* NULL, or why there is no key yet: for reports. */

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * Admission: who may call the model now, who waits, who is refused. One strict FIFO with one slot for
- * all routes that do not allow parallel requests; parallel ones pass at once. Bounded in count and in
- * body bytes. Pure: the owner is told through a callback which entry's turn it is, never from inside
- * lw_queue_enter(). */
+ * Admission: who may call the model now, who waits, who is refused. One strict FIFO with one slot
+ * for all routes that do not allow parallel requests; parallel ones pass at once. Bounded in count
+ * and in body bytes. Pure: the owner is told through a callback which entry's turn it is, never
+ * from inside lw_queue_enter(). */
 #pragma once
 
 #include "floor/base.h"
 #include "floor/list.h"
 
 typedef struct lw_queue_entry {
-  lw_list node; /* private */
-  size_t bytes; /* private: body bytes held while waiting */
+  lw_list node;  /* private */
+  size_t bytes;  /* private: body bytes held while waiting */
   uint8_t state; /* private */
 } lw_queue_entry;
 

@@ -6,8 +6,8 @@
 #include "worker/account.h"
 
 typedef struct lw_report_settings {
-  const char *addresses; /* comma-separated base URLs; copied, as all texts here */
-  int64_t worker_id;     /* CONTAINER_ID */
+  const char *addresses;          /* comma-separated base URLs; copied, as all texts here */
+  int64_t worker_id;              /* CONTAINER_ID */
   const char *master_token, *url; /* url: the advertised one */
   bool delete_requests_v1;        /* the older form of delete_requests */
 } lw_report_settings;

@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_ROUTES = 1024 };
+enum {
+  MAX_ROUTES = 1024
+};
 
 static const char *const method_names[] = {
-    [LW_H1_GET] = "GET",       [LW_H1_HEAD_METHOD] = "HEAD", [LW_H1_POST] = "POST",
-    [LW_H1_PUT] = "PUT",       [LW_H1_DELETE] = "DELETE",    [LW_H1_PATCH] = "PATCH",
+    [LW_H1_GET] = "GET",         [LW_H1_HEAD_METHOD] = "HEAD", [LW_H1_POST] = "POST",
+    [LW_H1_PUT] = "PUT",         [LW_H1_DELETE] = "DELETE",    [LW_H1_PATCH] = "PATCH",
     [LW_H1_OPTIONS] = "OPTIONS",
 };
 
@@ -19,10 +21,11 @@ typedef struct option {
   size_t offset;
 } option;
 
-#define NUMBER(name) {#name, offsetof(lw_route, name)}
+#define NUMBER(name) \
+  { #name, offsetof(lw_route, name) }
 static const option route_numbers[] = {
-    NUMBER(parallel), NUMBER(payload_hook), NUMBER(response_hook),       NUMBER(max_queue_time),
-    NUMBER(connect),  NUMBER(first_byte),   NUMBER(idle),                NUMBER(total),
+    NUMBER(parallel), NUMBER(payload_hook),        NUMBER(response_hook), NUMBER(max_queue_time),
+    NUMBER(connect),  NUMBER(first_byte),          NUMBER(idle),          NUMBER(total),
     NUMBER(workload), NUMBER(drain_on_disconnect),
 };
 static const option route_texts[] = {{"endpoint", offsetof(lw_route, endpoint)}};
@@ -118,11 +121,11 @@ static bool parse_method(lw_span name, lw_h1_method *method) {
 lw_route *lw_router_add(lw_router *r, lw_route_kind kind, lw_span method, lw_span path, int job,
                         const char **why) {
   lw_h1_method m;
-  *why = !parse_method(method, &m)              ? "unknown method"
-         : path.n == 0 || path.p[0] != '/'      ? "a path begins with /"
-         : memchr(path.p, 0, path.n) != NULL    ? "a path holds no NUL byte"
-         : r->count >= MAX_ROUTES               ? "too many routes"
-                                                : NULL;
+  *why = !parse_method(method, &m)           ? "unknown method"
+         : path.n == 0 || path.p[0] != '/'   ? "a path begins with /"
+         : memchr(path.p, 0, path.n) != NULL ? "a path holds no NUL byte"
+         : r->count >= MAX_ROUTES            ? "too many routes"
+                                             : NULL;
   for (size_t i = 0; !*why && i < r->count; i++) {
     if (r->routes[i]->method == m && lw_span_eq(lw_span_of(r->routes[i]->path), path)) {
       *why = "the method and path are taken by an earlier route";
@@ -130,8 +133,13 @@ lw_route *lw_router_add(lw_router *r, lw_route_kind kind, lw_span method, lw_spa
   }
   if (*why) return NULL;
   lw_route *route = lw_calloc(1, sizeof *route);
-  *route = (lw_route){.router = r, .kind = kind, .method = m, .job = job, .connect = 5,
-                      .max_queue_time = -1, .workload = 100};
+  *route = (lw_route){.router = r,
+                      .kind = kind,
+                      .method = m,
+                      .job = job,
+                      .connect = 5,
+                      .max_queue_time = -1,
+                      .workload = 100};
   route->method_name = lw_span_dup(method);
   route->path = lw_span_dup(path);
   r->routes = lw_realloc(r->routes, (r->count + 1) * sizeof *r->routes);

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * What one loaded script offers: its routes and the settings that go with them, in C. Filled once
- * while the script loads, then read only. Counted: every request running on it holds a reference; the
- * last one gone, `retire` tells its owner. Knows nothing of Lua: tasks are started through `ops`. */
+ * while the script loads, then read only. Counted: every request running on it holds a reference;
+ * the last one gone, `retire` tells its owner. Knows nothing of Lua: tasks are started through
+ * `ops`. */
 #pragma once
 
 #include "exchange/request.h"
 #include "exchange/upstream.h"
 
-typedef enum lw_route_kind { LW_KIND_HANDLER, LW_KIND_WORK, LW_KIND_FORWARD } lw_route_kind;
+typedef enum lw_route_kind {
+  LW_KIND_HANDLER,
+  LW_KIND_WORK,
+  LW_KIND_FORWARD
+} lw_route_kind;
 
 typedef struct lw_route {
   struct lw_router *router;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The walk of one request (see work.h). Called by worker/service when a request is complete or its
- * client left, by script/api for what scripts ask, by the queue and the pipe. Owns each lw_work from
- * begin to settle, and through it the envelope, the model call and the record. The envelope's own
- * checks are in worker/envelope. */
+ * client left, by script/api for what scripts ask, by the queue and the pipe. Owns each lw_work
+ * from begin to settle, and through it the envelope, the model call and the record. The envelope's
+ * own checks are in worker/envelope. */
 #include "worker/work.h"
 
 #include <stdio.h>
@@ -30,8 +30,11 @@ static void close_account(lw_work *w) {
 }
 
 static void log_end(const lw_work *w) {
-  lw_request_note note = {.route = w->route->path, .workload = -1, .queue_ms = -1,
-                          .source = w->source, .error = w->error};
+  lw_request_note note = {.route = w->route->path,
+                          .workload = -1,
+                          .queue_ms = -1,
+                          .source = w->source,
+                          .error = w->error};
   if (w->counted) {
     note.outcome = lw_outcome_name(w->record.outcome);
     note.workload = w->record.workload;
@@ -104,8 +107,8 @@ void lw_work_task_done(lw_work *w) {
   settle_when_over(w);
 }
 
-/* Its client left. With on_disconnect = "drain" a call to the model that has begun goes on to its end
- * and holds its place and its load until then; all else stops now. */
+/* Its client left. With on_disconnect = "drain" a call to the model that has begun goes on to its
+ * end and holds its place and its load until then; all else stops now. */
 void lw_work_on_gone(lw_request *r) {
   lw_work *w = r->work;
   if (w->task) w->route->router->ops->cancel(w->task);
@@ -218,7 +221,8 @@ static void forward_plain(lw_work *w) {
   const lw_h1_head *head = r->head;
   char *url = lw_printf_dup("%s%s%.*s", w->route->model_url, head->query.n ? "?" : "",
                             (int)head->query.n, head->query.n ? head->query.p : "");
-  lw_upstream *u = w->upstream = lw_upstream_open(head->method_text, lw_span_of(url), &w->pipe.wake);
+  lw_upstream *u = w->upstream =
+      lw_upstream_open(head->method_text, lw_span_of(url), &w->pipe.wake);
   free(url);
   lw_upstream_set_role(u, "model");
   lw_upstream_timeouts timeouts = lw_route_timeouts(w->route);
@@ -323,10 +327,14 @@ static lw_code ask_admission(lw_work *w, double workload) {
 lw_code lw_work_admit(lw_work *w, double workload) {
   if (w->request->state == LW_REQUEST_GONE) return LW_CANCELLED;
   switch (w->admission) {
-    case LW_ADMIT_NOT_ASKED: return ask_admission(w, workload);
-    case LW_ADMIT_QUEUED: return LW_AGAIN;
-    case LW_ADMIT_GRANTED: return LW_OK;
-    default: return LW_BUSY;
+    case LW_ADMIT_NOT_ASKED:
+      return ask_admission(w, workload);
+    case LW_ADMIT_QUEUED:
+      return LW_AGAIN;
+    case LW_ADMIT_GRANTED:
+      return LW_OK;
+    default:
+      return LW_BUSY;
   }
 }
 
@@ -411,8 +419,14 @@ void lw_work_begin(lw_route *route, lw_request *r) {
   lw_wake_init(&w->wake, run_turn);
   lw_pipe_init(&w->pipe, on_piped);
   switch (route->kind) {
-    case LW_KIND_HANDLER: w->task = route->router->ops->start(route->router, r, route->job); break;
-    case LW_KIND_FORWARD: forward_plain(w); break;
-    case LW_KIND_WORK: begin_work(w); break;
+    case LW_KIND_HANDLER:
+      w->task = route->router->ops->start(route->router, r, route->job);
+      break;
+    case LW_KIND_FORWARD:
+      forward_plain(w);
+      break;
+    case LW_KIND_WORK:
+      begin_work(w);
+      break;
   }
 }

@@ -14,7 +14,12 @@
 #include "worker/queue.h"
 #include "worker/route.h"
 
-typedef enum lw_admission { LW_ADMIT_NOT_ASKED, LW_ADMIT_QUEUED, LW_ADMIT_GRANTED, LW_ADMIT_REFUSED } lw_admission;
+typedef enum lw_admission {
+  LW_ADMIT_NOT_ASKED,
+  LW_ADMIT_QUEUED,
+  LW_ADMIT_GRANTED,
+  LW_ADMIT_REFUSED
+} lw_admission;
 
 typedef struct lw_work {
   lw_request *request;
@@ -37,7 +42,7 @@ typedef struct lw_work {
   lw_pipe pipe;
   bool called; /* a call to the model has begun */
   int model_status;
-  bool failed; /* it counts as an error */
+  bool failed;        /* it counts as an error */
   const char *source; /* who failed: static text */
   char *error;        /* for the log line */
 } lw_work;
