@@ -107,6 +107,7 @@ void lw_response_head(lw_request *r, int status, uint64_t length) {
   }
   lw_h1_write_head(lw_client_out(r->client), status, r->head ? r->head->minor : 1, &r->answer,
                    r->framing, length, r->keep_alive);
+  lw_headers_clear(&r->answer);
   lw_client_flush(r->client);
 }
 

@@ -120,6 +120,7 @@ void lw_api_request_forward(struct lw_request *r) { lw_work_forward(lw_work_of(r
 
 struct lw_call *lw_api_request_call(struct lw_request *r) {
   lw_work *w = lw_work_of(r);
+  lw_work_keep_little(w);
   return lw_call_new(task(), lw_work_call(w, &task()->wake), w);
 }
 
@@ -213,7 +214,7 @@ void lw_api_call_header(struct lw_call *c, const char *name, size_t name_n, cons
       lw_upstream_header(c->upstream, span(name, name_n), span(value, value_n)) == LW_OK) {
     return;
   }
-  snprintf(c->error, sizeof c->error, "a header field of the call is not legal");
+  lw_call_set_error(c, "a header field of the call is not legal");
 }
 
 void lw_api_call_body(struct lw_call *c, const char *p, size_t n) {
@@ -251,7 +252,7 @@ int lw_api_call_read(struct lw_call *c, lw_span *out) { return lw_call_read(c, o
 int lw_api_call_body_all(struct lw_call *c, size_t max, lw_span *out) {
   return lw_call_body_all(c, max, out);
 }
-const char *lw_api_call_error(struct lw_call *c) { return c->error; }
+const char *lw_api_call_error(struct lw_call *c) { return c->error ? c->error : ""; }
 void lw_api_call_close(struct lw_call *c) { lw_call_free(c); }
 
 /* -- JSON -- */

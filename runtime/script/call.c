@@ -3,7 +3,6 @@
  * call when it is the request's own. Owns the upstream and the gathered body. */
 #include "script/call.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 lw_call *lw_call_new(lw_task *t, lw_upstream *u, lw_work *work) {
@@ -23,8 +22,13 @@ void lw_call_start(lw_call *c) {
   lw_upstream_start(c->upstream);
 }
 
+void lw_call_set_error(lw_call *c, const char *text) {
+  free(c->error);
+  c->error = lw_strdup(text);
+}
+
 static void note_end(lw_call *c, lw_code code) {
-  if (code != LW_EOF) snprintf(c->error, sizeof c->error, "%s", lw_upstream_error(c->upstream));
+  if (code != LW_EOF) lw_call_set_error(c, lw_upstream_error(c->upstream));
   if (!c->work) return;
   if (code != LW_EOF) lw_work_note_model(c->work, 0, code, c->error);
   lw_work_model_done(c->work);
@@ -73,7 +77,7 @@ lw_code lw_call_body_all(lw_call *c, size_t max, lw_span *out) {
     if (code == LW_EOF) break;
     if (code != LW_OK) return code;
     if (piece.n > max - c->gathered->n) {
-      snprintf(c->error, sizeof c->error, "the answer is longer than %zu bytes", max);
+      lw_call_set_error(c, "the answer is longer than the worker takes");
       return LW_LIMIT;
     }
     lw_body_append(c->gathered, piece.p, piece.n);
@@ -104,5 +108,6 @@ void lw_call_free(lw_call *c) {
   if (unfinished) lw_work_model_done(c->work);
   lw_list_remove(&c->node);
   lw_body_unref(c->gathered);
+  free(c->error);
   free(c);
 }

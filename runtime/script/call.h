@@ -16,7 +16,7 @@ typedef struct lw_call {
   lw_upstream_timeouts timeouts;
   size_t lent;       /* bytes of the span given out by the last read */
   lw_body *gathered; /* for lw_call_body_all */
-  char error[400];
+  char *error;       /* owned; NULL: none */
 } lw_call;
 
 /* Over an upstream opened with the task's wake. */
@@ -25,6 +25,7 @@ void lw_call_start(lw_call *c); /* once */
 lw_code lw_call_head(lw_call *c);
 lw_code lw_call_read(lw_call *c, lw_span *out);
 lw_code lw_call_body_all(lw_call *c, size_t max, lw_span *out);
+void lw_call_set_error(lw_call *c, const char *text); /* copies */
 lw_upstream *lw_call_take(lw_call *c); /* the call is gone, the upstream the caller's */
 void lw_call_stop(lw_call *c); /* closes the upstream; the call stays, for its owner to free */
 void lw_call_free(lw_call *c);

@@ -15,4 +15,6 @@ typedef struct lw_body {
 lw_body *lw_body_new(void); /* refs = 1 */
 lw_body *lw_body_ref(lw_body *b);
 void lw_body_unref(lw_body *b); /* NULL is fine */
+/* Gives spare room back; the bytes may move. Does nothing while others hold references. */
+void lw_body_trim(lw_body *b);
 void lw_body_append(lw_body *b, const char *p, size_t n);

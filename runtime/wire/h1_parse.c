@@ -11,7 +11,7 @@
 #include "llhttp.h"
 #include "wire/h1_check.h"
 
-#define FIRST_BLOCK 2048    /* holds nearly every head */
+#define FIRST_BLOCK 768     /* holds nearly every head; every connection has one */
 #define KEPT_BLOCK 8192     /* a larger one is given back after its request */
 #define MAX_EMPTY_LINES 2   /* before a request line */
 #define MAX_CHUNK_LINE 1024 /* a chunk line or trailer field, CRLF included */

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#define FIRST_ITEMS 16
-#define BLOCK_BYTES 1024
+#define FIRST_ITEMS 8
+#define BLOCK_BYTES 248
 
 /* Copies are cut from the newest block; a block is never moved, so spans into it stay good. */
 struct lw_headers_block {

@@ -56,6 +56,13 @@ static void drop_envelope(lw_work *w) {
   w->doc = NULL;
 }
 
+void lw_work_keep_little(lw_work *w) {
+  drop_envelope(w);
+  size_t offset = w->payload.n ? (size_t)(w->payload.p - w->request->body->p) : 0;
+  lw_body_trim(w->request->body);
+  if (w->payload.n) w->payload.p = w->request->body->p + offset;
+}
+
 static void settle_when_over(lw_work *w) {
   if (!lw_request_is_over(w->request) || w->task || !w->pipe.stopped) return;
   stop_model(w);

@@ -67,6 +67,9 @@ void lw_work_forward_answer(lw_work *w, lw_upstream *u);
 lw_upstream *lw_work_call(lw_work *w, lw_wake *wake);
 /* What came of a script's call to the model: decides success or error at the end. */
 void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error);
+/* A script calls the model: gives back what is not needed while the answer comes (the parsed
+ * envelope, spare room of the body). */
+void lw_work_keep_little(lw_work *w);
 /* Its script's call to the model is cancelled: takes the upstream over when the client left and the
  * route lets the model finish; false: the caller closes it. */
 bool lw_work_drain(lw_work *w, lw_upstream *u);

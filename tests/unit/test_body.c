@@ -77,6 +77,7 @@ static void test_one_large_append(void **state) {
 static void test_exact_fills(void **state) {
   (void)state;
   lw_body *b = lw_body_new();
+  lw_body_append(b, "y", 1);
   size_t first = b->capacity;
   while (b->n < 2 * first + 2) {
     lw_body_append(b, "y", 1);
@@ -84,6 +85,42 @@ static void test_exact_fills(void **state) {
   }
   assert_true(b->capacity > 2 * first);
   for (size_t i = 0; i < b->n; i++) assert_int_equal(b->p[i], 'y');
+  lw_body_unref(b);
+}
+
+/* What arrives at once takes no more room than that. */
+static void test_first_bytes_fit(void **state) {
+  (void)state;
+  char bytes[1800];
+  memset(bytes, 'z', sizeof bytes);
+  lw_body *b = lw_body_new();
+  assert_int_equal(b->capacity, 0);
+  assert_padded(b);
+  lw_body_append(b, bytes, sizeof bytes);
+  assert_int_equal(b->capacity, sizeof bytes);
+  assert_padded(b);
+  lw_body_unref(b);
+}
+
+static void test_trim(void **state) {
+  (void)state;
+  char bytes[1000];
+  memset(bytes, 't', sizeof bytes);
+  lw_body *b = lw_body_new();
+  lw_body_trim(b);
+  assert_int_equal(b->capacity, 0);
+  lw_body_append(b, bytes, sizeof bytes);
+  lw_body_append(b, bytes, 1);
+  assert_true(b->capacity > 1500);
+  lw_body_ref(b);
+  lw_body_trim(b);
+  assert_true(b->capacity > 1500); /* somebody else may point into it */
+  lw_body_unref(b);
+  lw_body_trim(b);
+  assert_int_equal(b->capacity, 1001);
+  assert_int_equal(b->n, 1001);
+  for (size_t i = 0; i < b->n; i++) assert_int_equal(b->p[i], 't');
+  assert_padded(b);
   lw_body_unref(b);
 }
 
@@ -105,6 +142,8 @@ int main(void) {
       cmocka_unit_test(test_growth),
       cmocka_unit_test(test_one_large_append),
       cmocka_unit_test(test_exact_fills),
+      cmocka_unit_test(test_first_bytes_fit),
+      cmocka_unit_test(test_trim),
       cmocka_unit_test(test_references),
   };
   return cmocka_run_group_tests_name("body", tests, NULL, NULL);
