@@ -13,11 +13,12 @@ local request = require "luaworker.request"
 local response = require "luaworker.response"
 local buffer = require "string.buffer"
 
-local C = base.C
+local C, span = base.C, base.span
 local OK, AGAIN, BUSY = base.OK, base.AGAIN, base.BUSY
 local wait = await.wait
 
 local DEFAULT_WORKLOAD = 100
+local BIG_PAYLOAD = 256 * 1024
 
 local route = {
   DEFAULT_WORKLOAD = DEFAULT_WORKLOAD,
@@ -95,18 +96,29 @@ local function read_payload(task, entry, r)
   return payload
 end
 
+-- Each step over a payload of megabytes takes milliseconds, in which no token of any other stream
+-- moves: between two of them the loop gets a turn.
+local function give_way(r)
+  C.lw_api_request_text(r, C.LW_REQUEST_PAYLOAD, span)
+  if span.n > BIG_PAYLOAD then await.sleep(0) end
+end
+
 --- Reads, counts and admits. False when the request has been answered already.
 local function prepare(task, entry, r)
+  give_way(r)
   local payload = read_payload(task, entry, r)
   if payload == nil then return false end
+  give_way(r)
   local workload = entry.workload
   if entry.count_workload then
     task.hook = "count_workload"
     workload = count_workload(entry, payload)
+    give_way(r)
   end
   if entry.generate_payload_json then
     task.hook = "generate_payload_json"
     set_model_body(r, entry.generate_payload_json(payload))
+    give_way(r)
   end
   local code = C.lw_api_request_admit(r, workload)
   while code == AGAIN do
