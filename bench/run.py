@@ -33,8 +33,9 @@ def expect(holds, text):
         print(f"WRONG: {text}", file=sys.stderr)
 
 
-def median(rows, key):
-    return statistics.median(row[key] for row in rows)
+def column(got, key, scale=1):
+    """{peer: its figure of each round}"""
+    return {name: [row[key] * scale for row in rows] for name, rows in got.items()}
 
 
 class Machine:
@@ -59,19 +60,24 @@ class Machine:
 
 class Bench:
     def __init__(self, quick):
-        self.rounds = 1 if quick else 3
-        self.stream_rounds = 1 if quick else 2
-        self.seconds = 0.5 if quick else 1.5
+        self.rounds = 1 if quick else 5
+        self.stream_rounds = 1 if quick else 3
+        self.seconds = 0.5 if quick else 1.0
         self.starts = 3 if quick else 11
         self.tokens = 100 if quick else 200
         self.uploads = 2 if quick else 5
         self.model = peers.start_model(self.tokens, RATE)
         self.rows = []  # (measure, {peer: value}, target)
 
-    def add(self, measure, values, direction="", hooks=None, plain=None, ratio=True):
-        """Targets are for ratios to nginx when `ratio`, else for the values themselves."""
-        self.rows.append({"measure": measure, "values": values, "better": direction,
-                          "targets": {"hooks": hooks, "plain": plain}, "of_ratio": ratio})
+    def add(self, measure, values, direction="", hooks=None, plain=None, ratio=True,
+            compare=True):
+        """`values`: {peer: its figure of each round}. Targets are for the ratio to nginx when
+        `ratio`, else for the figures themselves. `compare`: whether a ratio means anything, which
+        it does not for differences near 0."""
+        self.rows.append({"measure": measure, "rounds": values, "better": direction,
+                          "values": {n: statistics.median(v) for n, v in values.items()},
+                          "targets": {"hooks": hooks, "plain": plain}, "of_ratio": ratio,
+                          "compare": compare})
 
     def port(self, proxy):
         return (proxy or self.model).port
@@ -88,10 +94,8 @@ class Bench:
                     time.sleep(0.5)
                     rest[name].append(proxy.memory_kb("VmRSS") / 1024)
                 proxy.stop()
-        self.add("start to listening, ms", {n: statistics.median(t) for n, t in times.items()},
-                 "less", 30, 30, ratio=False)
-        self.add("memory at rest, MB", {n: r[0] for n, r in rest.items()}, "less", 16, 16,
-                 ratio=False)
+        self.add("start to listening, ms", times, "less", 30, 30, ratio=False)
+        self.add("memory at rest, MB", rest, "less", 16, 16, ratio=False)
 
     # -- JSON requests --
 
@@ -127,14 +131,11 @@ class Bench:
                 for name, proxy in proxies.items():
                     got.setdefault(name, []).append(self.load_json(name, proxy, connections))
             label = f"JSON, {connections} connection{'s' if connections > 1 else ''}"
-            self.add(f"{label}: requests/s", {n: median(r, "per_s") for n, r in got.items()},
-                     "more", 0.3, 0.4)
+            self.add(f"{label}: requests/s", column(got, "per_s"), "more", 0.3, 0.4)
             for key in ("p50", "p99"):
-                self.add(f"{label}: {key}, us",
-                         {n: median(r, f"{key}_us") for n, r in got.items()}, "less")
+                self.add(f"{label}: {key}, us", column(got, f"{key}_us"), "less")
             del got["direct"]
-            self.add(f"{label}: CPU per request, us",
-                     {n: median(r, "cpu_us") for n, r in got.items()}, "less")
+            self.add(f"{label}: CPU per request, us", column(got, "cpu_us"), "less")
         for proxy in proxies.values():
             proxy.stop()
 
@@ -170,24 +171,24 @@ class Bench:
         return row
 
     def measure_streams(self):
-        got = {"direct": [self.load_streams("direct", STREAMS)]}
+        got = {name: [] for name in ("direct", *PROXIES)}
         for _ in range(self.stream_rounds):
-            for name in PROXIES:
-                got.setdefault(name, []).append(self.load_streams(name, STREAMS))
+            for name, rows in got.items():
+                rows.append(self.load_streams(name, STREAMS))
         direct = got.pop("direct")
         label = f"{STREAMS} streams"
-        self.add(f"{label}: CPU per token, us", {n: median(r, "cpu_us") for n, r in got.items()},
-                 "less", 1.2, 1.2)
+        self.add(f"{label}: CPU per token, us", column(got, "cpu_us"), "less", 1.2, 1.2)
         for key, text in (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9")):
-            values = {n: (median(r, key) - median(direct, key)) / 1e3 for n, r in got.items()}
-            self.add(f"{label}: added delay {text}, ms",
-                     {"direct": median(direct, key) / 1e3, **values}, "less")
-        first = {n: median(r, "first_p50_ms") for n, r in {"direct": direct, **got}.items()}
-        self.add(f"{label}: first token p50, ms", first, "less")
-        self.add(f"{label}: peak memory, MB", {n: median(r, "peak_mb") for n, r in got.items()},
-                 "less")
-        self.add("memory per open stream, KB", {n: median(r, "stream_kb") for n, r in got.items()},
-                 "less", 24, 24, ratio=False)
+            own = [row[key] / 1e3 for row in direct]
+            floor = statistics.median(own)
+            added = {n: [v - floor for v in values] for n, values in column(got, key, 1e-3).items()}
+            self.add(f"{label}: added delay {text}, ms", {"direct": own, **added}, "less",
+                     compare=False)
+        self.add(f"{label}: first token p50, ms",
+                 column({"direct": direct, **got}, "first_p50_ms"), "less")
+        self.add(f"{label}: peak memory, MB", column(got, "peak_mb"), "less")
+        self.add("memory per open stream, KB", column(got, "stream_kb"), "less", 24, 24,
+                 ratio=False)
 
     # -- large bodies --
 
@@ -203,11 +204,10 @@ class Bench:
                    f"{name}: 11 MB bodies are answered {[u['status'] for u in rows]}")
         for key, text in (("took_ms", "answered after"), ("busy_ms", "others' worst token"),
                           ("quiet_ms", "worst token without it")):
-            self.add(f"11 MB body: {text}, ms", {n: median(u, key) for n, u in uploads.items()},
-                     "less")
-        self.add("11 MB body: delays others' tokens by, ms",
-                 {n: median(u, "busy_ms") - median(u, "quiet_ms") for n, u in uploads.items()},
-                 "less", 10, 10, ratio=False)
+            self.add(f"11 MB body: {text}, ms", column(uploads, key), "less")
+        delays = {n: [u["busy_ms"] - u["quiet_ms"] for u in rows] for n, rows in uploads.items()}
+        self.add("11 MB body: delays others' tokens by, ms", delays, "less", 10, 10, ratio=False,
+                 compare=False)
 
 
 # -- the table --
@@ -221,15 +221,16 @@ def number(value):
 
 
 def judge(row):
-    """Fills in ratios and verdicts."""
-    values = row["values"]
+    """Fills in ratios and verdicts. Ratios are taken round by round, between neighbours in time."""
+    nginx = row["rounds"]["nginx"]
     row["ratios"], row["verdicts"] = {}, {}
     for name in ("hooks", "plain"):
-        if values.get("nginx", 0) > 0:
-            row["ratios"][name] = values[name] / values["nginx"]
+        if row["compare"] and min(nginx) > 0:
+            pairs = zip(row["rounds"][name], nginx)
+            row["ratios"][name] = statistics.median(own / other for own, other in pairs)
         target = row["targets"][name]
         if target is not None:
-            figure = row["ratios"].get(name, 0) if row["of_ratio"] else values[name]
+            figure = row["ratios"].get(name, 0) if row["of_ratio"] else row["values"][name]
             holds = figure >= target if row["better"] == "more" else figure <= target
             row["verdicts"][name] = "pass" if holds else "FAIL"
 
@@ -261,7 +262,7 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="40 s instead of minutes")
+    parser.add_argument("--quick", action="store_true", help="under a minute instead of three")
     quick = parser.parse_args().quick
     if not peers.LUAWORKER.exists():
         raise SystemExit(f"{peers.LUAWORKER} is missing: make build")
