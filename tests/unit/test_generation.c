@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT
+ * Loaded worker scripts: what a good one becomes in C, what is said of bad ones, and that an old
+ * one goes with its last request, not before. */
+#include "script/generation.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "floor/log.h"
+#include "script/task.h"
+#include "turn.h"
+#include "wire/doc.h"
+#include "worker/service.h"
+
+static char path[] = "/tmp/lw_generation_XXXXXX";
+static char *why;
+
+static int begin(void **state) {
+  (void)state;
+  strcpy(path + sizeof path - 7, "XXXXXX");
+  int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  lw_log_setup(STDERR_FILENO, LW_LOG_OFF, LW_LOG_TEXT);
+  lw_loop_init();
+  lw_service_init(&(lw_queue_limits){10, 10000});
+  why = NULL;
+  return 0;
+}
+static int end(void **state) {
+  (void)state;
+  turn_for(1);
+  assert_int_equal(lw_generation_count(), 0);
+  assert_int_equal(lw_task_count(), 0);
+  lw_upstream_shutdown();
+  lw_loop_fini();
+  lw_service_fini();
+  lw_doc_drop_spares();
+  lw_buf_drop_spares();
+  unlink(path);
+  free(why);
+  return 0;
+}
+
+static void write_script(const char *text, size_t n) {
+  FILE *f = fopen(path, "wb");
+  assert_non_null(f);
+  assert_int_equal(fwrite(text, 1, n, f), n);
+  assert_int_equal(fclose(f), 0);
+}
+
+static lw_generation *load(const char *text) {
+  free(why);
+  why = NULL;
+  write_script(text, strlen(text));
+  return lw_generation_load(path, &why);
+}
+
+#define SMALL                                                             \
+  "local worker = require 'luaworker'\n"                                  \
+  "return worker.backend { model_server_url = 'http://m:1/', routes = { " \
+  "worker.post('/a', { allow_parallel_requests = true, endpoint = '/b' }) } }"
+
+/* -- good scripts -- */
+
+static void a_script_becomes_routes(void **state) {
+  (void)state;
+  lw_generation *g = load(
+      "local worker = require 'luaworker'\n"
+      "return worker.backend {\n"
+      "  model_server_url = 'http://m:1/', max_sessions = 3,\n"
+      "  max_queue_time = 30,\n"
+      "  routes = {\n"
+      "    worker.post('/a', { allow_parallel_requests = true, endpoint = '/b',\n"
+      "      max_queue_time = 2.5 }),\n"
+      "    worker.post('/c', { count_workload = function() return 1 end }),\n"
+      "    worker.get('/ping', function() return 'pong' end),\n"
+      "    worker.get('/health', worker.forward()),\n"
+      "  } }");
+  if (!g) fail_msg("%s", why);
+  assert_int_equal(lw_generation_count(), 1);
+  lw_router *r = g->router;
+  assert_int_equal(r->count, 4);
+  assert_int_equal(r->refs, 1);
+  assert_true(r->max_sessions == 3);
+  lw_route **route = r->routes;
+  assert_string_equal(route[0]->model_url, "http://m:1/b");
+  assert_true(route[0]->kind == LW_KIND_WORK && route[0]->parallel == 1);
+  assert_true(route[0]->max_queue_time == 2.5 && route[0]->payload_hook == 0);
+  assert_true(route[1]->parallel == 0 && route[1]->payload_hook == 1 &&
+              route[1]->max_queue_time == 30);
+  assert_true(route[2]->kind == LW_KIND_HANDLER && route[2]->job > 0);
+  assert_true(route[3]->kind == LW_KIND_FORWARD);
+  assert_string_equal(route[3]->model_url, "http://m:1/health");
+  lw_generation_retire(g);
+}
+
+static void generations_are_numbered(void **state) {
+  (void)state;
+  lw_generation *first = load(SMALL), *second = load(SMALL);
+  assert_int_equal(second->number, first->number + 1);
+  assert_int_equal(lw_generation_count(), 2);
+  assert_ptr_not_equal(first->vm, second->vm);
+  lw_generation_retire(first);
+  lw_generation_retire(second);
+}
+
+/* -- bad ones -- */
+
+static void bad_scripts_say_why(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *part;
+  } cases[] = {
+      {"return worker.backend {", ":1:"},
+      {"error 'kaboom'", "kaboom"},
+      {"return 5", "backend"},
+      {"", "backend"},
+      {"local x\nreturn x.y", ":2:"},
+      {"require 'nowhere'", "nowhere"},
+      {"local worker = require 'luaworker' worker.sleep(1) return 5", "waits"},
+      {"return require('luaworker').backend { routes = { 5 } }", "routes[1]"},
+      {"return require('luaworker').backend { rutes = {} }", "did you mean \"routes\"?"},
+  };
+  for (size_t i = 0; i < LW_ARRAY_SIZE(cases); i++) {
+    assert_null(load(cases[i].text));
+    assert_non_null(why);
+    if (!strstr(why, cases[i].part)) fail_msg("\"%s\" is not in: %s", cases[i].part, why);
+    assert_int_equal(lw_generation_count(), 0);
+  }
+}
+
+static void files_that_are_none(void **state) {
+  (void)state;
+  assert_null(lw_generation_load("/nonexistent/script.lua", &why));
+  assert_string_equal(why, "/nonexistent/script.lua: No such file or directory");
+  free(why);
+  why = NULL;
+  assert_null(lw_generation_load("/tmp", &why));
+  assert_non_null(why);
+}
+
+static void files_of_any_size(void **state) {
+  (void)state;
+  enum {
+    TOO_MUCH = (16 << 20) + 1
+  };
+  char *text = lw_alloc(TOO_MUCH);
+  memset(text, ' ', TOO_MUCH);
+  write_script(text, TOO_MUCH);
+  assert_null(lw_generation_load(path, &why));
+  assert_non_null(strstr(why, "longer than 16 MB"));
+  free(why);
+  why = NULL;
+  memset(text, '\n', 3000000);
+  memcpy(text, SMALL, sizeof SMALL - 1);
+  write_script(text, 3000000);
+  lw_generation *g = lw_generation_load(path, &why);
+  if (!g) fail_msg("%s", why);
+  lw_generation_retire(g);
+  free(text);
+}
+
+/* -- going -- */
+
+static void it_stays_while_a_request_holds_it(void **state) {
+  (void)state;
+  lw_generation *g = load(SMALL);
+  lw_router *r = lw_router_ref(g->router);
+  lw_generation_retire(g);
+  turn_for(5);
+  assert_int_equal(lw_generation_count(), 1);
+  assert_string_equal(r->routes[0]->path, "/a"); /* still there */
+  lw_router_unref(r);
+  assert_int_equal(lw_generation_count(), 0);
+}
+
+static void reloads_leave_nothing(void **state) {
+  (void)state;
+  lw_generation *now = load(SMALL);
+  for (int i = 0; i < 30; i++) {
+    lw_generation *next = load(i % 3 == 2 ? "return 5" : SMALL);
+    assert_true((next != NULL) == (i % 3 != 2));
+    if (!next) continue;
+    lw_generation_retire(now);
+    now = next;
+    turn_for(0);
+    assert_int_equal(lw_generation_count(), 1);
+  }
+  lw_generation_retire(now);
+}
+
+/* A script may not be kept alive by what it spawned: it is told, and goes. */
+static void what_it_spawned_is_cancelled(void **state) {
+  (void)state;
+  lw_generation *g = load(SMALL);
+  lw_task_start(g->vm, NULL, 12345); /* fails at once: there is no such job */
+  turn_for(5);
+  lw_generation_retire(g);
+  TURN_UNTIL(lw_task_count() == 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(a_script_becomes_routes), TEST(generations_are_numbered),
+      TEST(bad_scripts_say_why),     TEST(files_that_are_none),
+      TEST(files_of_any_size),       TEST(it_stays_while_a_request_holds_it),
+      TEST(reloads_leave_nothing),   TEST(what_it_spawned_is_cancelled),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
