@@ -373,6 +373,34 @@ static void a_request_ends_on_the_routes_it_began_with(void **state) {
   TURN_UNTIL(retired == 1);
 }
 
+/* on_disconnect = "drain": the model is let to the end of its answer, and only then the next. */
+static void leaving_lets_the_model_end_where_it_is_asked_for(void **state) {
+  (void)state;
+  peer second;
+  peer_open(&second, lw_server_port(server));
+  set(route("/serial"), "drain_on_disconnect", 1);
+  ask(&client, "/serial");
+  TURN_UNTIL(model.count == 1);
+  lw_response_head(model.held[0], 200, LW_LENGTH_UNKNOWN);
+  lw_response_body(model.held[0], "one", 3);
+  TURN_UNTIL(peer_has(&client, "one"));
+  ask(&second, "/serial");
+  TURN_UNTIL(lw_queue_waiting(lw_service_get()->queue) == 1);
+  peer_close(&client, true);
+  turn_for(30);
+  assert_int_equal(model.gone, 0);
+  assert_int_equal(model.count, 1);
+  lw_request *r = model.held[0];
+  forget_held(r);
+  lw_response_body(r, "two", 3);
+  lw_response_end(r);
+  lw_request_release(r);
+  model_answers(200, "second");
+  ANSWERED(&second, "200 OK", "second");
+  expect_counts(1, 0, 1, 0);
+  peer_close(&second, false);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -397,6 +425,7 @@ int main(void) {
       TEST(leaving_stops_the_model),
       TEST(leaving_the_queue),
       TEST(leaving_mid_stream),
+      TEST(leaving_lets_the_model_end_where_it_is_asked_for),
       TEST(a_worker_without_a_model_says_so),
       TEST(a_request_ends_on_the_routes_it_began_with),
   };

@@ -132,7 +132,7 @@ static void a_script_that_gives_no_answer(void **state) {
   ask_hook("/hooked");
   lw_work_task_done(task.work);
   ANSWERED(&client, "500 ", "\"source\":\"script\"}");
-  expect_counts(0, 0, 0, 0);
+  expect_counts(0, 1, 0, 0);
   peer_clear(&client);
   ask_hook("/answered");
   lw_response_head(task.request, 200, LW_LENGTH_UNKNOWN);
@@ -140,7 +140,7 @@ static void a_script_that_gives_no_answer(void **state) {
   lw_work_task_done(task.work);
   TURN_UNTIL(peer_ended(&client));
   assert_false(peer_has(&client, "\r\n0\r\n\r\n"));
-  expect_counts(0, 1, 0, 0);
+  expect_counts(0, 2, 0, 0);
 }
 
 static void a_plain_handler(void **state) {
