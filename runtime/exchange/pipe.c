@@ -52,7 +52,11 @@ static void pump(lw_pipe *p) {
     send_head(p);
   }
   lw_buf *in = lw_upstream_buf(p->upstream);
-  if (in->size && !lw_response_is_full(p->request)) {
+  if (in->size && lw_response_is_full(p->request)) {
+    p->request->writer = &p->wake;
+    return;
+  }
+  if (in->size) {
     lw_response_body_from(p->request, in, in->size);
     lw_upstream_consumed(p->upstream);
   }
@@ -78,7 +82,6 @@ void lw_pipe_start(lw_pipe *p, lw_upstream *upstream, lw_request *request) {
   p->upstream = upstream;
   p->request = request;
   p->stopped = false;
-  request->writer = &p->wake;
   lw_loop_wake(&p->wake);
 }
 

@@ -9,8 +9,7 @@
 #include "exchange/upstream.h"
 
 typedef struct lw_pipe {
-  lw_wake
-      wake; /* give it to lw_upstream_open(), or lw_pipe_attach() makes it the request's writer */
+  lw_wake wake; /* of the upstream; and the request's writer while the client reads too slowly */
   lw_upstream *upstream;
   lw_request *request;
   /* Once, in the drain: LW_OK, the client's answer has its clean end; else why not (the codes of

@@ -261,7 +261,9 @@ static void on_gone(void *owner, bool broken) {
 
 static void on_writable(void *owner) {
   lw_client *cl = owner;
-  if (cl->request.writer) lw_loop_wake(cl->request.writer);
+  lw_wake *writer = cl->request.writer;
+  cl->request.writer = NULL;
+  if (writer) lw_loop_wake(writer);
   if (cl->stash_n) lw_loop_wake(&cl->wake);
 }
 

@@ -36,9 +36,11 @@ static void note_end(lw_call *c, lw_code code) {
 
 lw_code lw_call_head(lw_call *c) {
   if (!c->upstream) return LW_CANCELLED;
+  if (c->has_head) return LW_OK;
   lw_call_start(c);
   lw_code code = lw_upstream_head(c->upstream);
   if (code == LW_AGAIN) return c->task->cancelled ? LW_CANCELLED : LW_AGAIN;
+  c->has_head = code == LW_OK;
   if (code != LW_OK) {
     note_end(c, code);
   } else if (c->work) {

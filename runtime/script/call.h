@@ -12,7 +12,7 @@ typedef struct lw_call {
   lw_task *task;
   lw_upstream *upstream; /* NULL: taken away by cancellation */
   lw_work *work;         /* the request's own call to the model; NULL for others */
-  bool started, body_set;
+  bool started, has_head;
   lw_upstream_timeouts timeouts;
   size_t lent;       /* bytes of the span given out by the last read */
   lw_body *gathered; /* for lw_call_body_all */
