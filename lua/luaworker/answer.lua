@@ -85,6 +85,7 @@ function answer.of_request(task, call)
   local self = setmetatable({
     status = C.lw_api_call_status(call),
     _call = call, _task = task, _own = true, _of_model = true,
+    _streamed = false, _gathered = false, _ended = false, -- spares each look a call of __index
   }, answer_meta)
   task.model_answer = self
   return self
@@ -106,6 +107,7 @@ function answer.of_call(task, call, of_model)
   local self = setmetatable({
     status = C.lw_api_call_status(call),
     _call = call, _task = task, _of_model = of_model, _serial = serial,
+    _streamed = false, _gathered = false, _ended = false,
   }, answer_meta)
   task.answers[serial] = self
   return self

@@ -105,7 +105,8 @@ function response.stream(opts)
   if task.stream then error("worker.stream: this request is being answered already", 2) end
   local self = setmetatable({
     status = opts.status or 200, headers = opts.headers,
-    content_type = opts.content_type or "application/octet-stream", _task = task,
+    content_type = opts.content_type or "application/octet-stream",
+    _task = task, _begun = false, _finished = false,
   }, Stream)
   task.stream = self
   return self
