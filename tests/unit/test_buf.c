@@ -376,7 +376,8 @@ static void step(lw_buf *bufs, flat *flats) {
     f->n -= n;
   } else {
     flat *g = &flats[j];
-    size_t n = LW_MIN(roll(5) ? some_size(f->n) : f->n, FLAT_MOST - g->n);
+    size_t wanted = roll(5) ? some_size(f->n) : f->n;
+    size_t n = LW_MIN(wanted, FLAT_MOST - g->n);
     lw_buf_move(&bufs[j], b, n);
     memcpy(g->bytes + g->n, f->bytes, n);
     g->n += n;
