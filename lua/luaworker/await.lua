@@ -64,12 +64,35 @@ function await.wait()
   current = me
 end
 
+-- A task that has been cancelled, and a program that exits, end: no pcall of the author's may hold
+-- them up, or one in a loop would spin for ever.
+local function is_ending(err)
+  return err == await.CANCELLED or err == await.EXIT
+end
+
+local function pass_endings(ok, first, ...)
+  if not ok and is_ending(first) then error(first, 0) end
+  return ok, first, ...
+end
+
+--- pcall and xpcall for authors.
+function await.pcall(f, ...)
+  return pass_endings(pcall(f, ...))
+end
+
+function await.xpcall(f, handler, ...)
+  return pass_endings(xpcall(f, function(err)
+    if is_ending(err) then return err end
+    return handler(err)
+  end, ...))
+end
+
 local function settle(co, ok, first, ...)
   if ok and first == WAIT then
     await.wait()
     return settle(co, co_resume(co))
   end
-  return ok, first, ...
+  return pass_endings(ok, first, ...)
 end
 
 --- coroutine.resume for authors: what waits inside their coroutine makes the whole task wait.

@@ -60,6 +60,7 @@ local function standard_view(mode)
   view.debug = { traceback = debug.traceback }
   view.pairs, view.next = json.pairs, json.next
   view.coroutine.resume, view.coroutine.wrap = await.resume, await.wrap
+  view.pcall, view.xpcall = await.pcall, await.xpcall
   if mode == "run" then
     view.os.exit = exit_program
   else

@@ -3,6 +3,7 @@
 the request counts as cancelled, the log says 499, and nothing is left."""
 
 import random
+import signal
 import time
 
 import pytest
@@ -309,6 +310,41 @@ def test_drain_lets_the_model_finish(start, model):
     exchange.expect_alive(0.5)
     exchange.chunk(b"two").last_chunk()
     worker.wait_counters(in_flight=0, upstreams=0, connections=0)
+
+
+HOLDS_ON = [
+    "while true do pcall(function() worker.sleep(60) end) end",
+    "while true do xpcall(function() worker.sleep(60) end, tostring) end",
+    "while true do coroutine.resume(coroutine.create(function() worker.sleep(60) end)) end",
+]
+
+
+@pytest.mark.parametrize("loop", HOLDS_ON, ids=["pcall", "xpcall", "coroutine"])
+def test_no_loop_of_the_script_outlives_its_client(start, loop):
+    worker = start(
+        backend(f'''worker.get("/x", function() {loop} end),
+          worker.get("/ping", function() return "pong" end)''')
+    )
+    client = worker.connect()
+    client.send(request("GET", "/x"))
+    worker.wait_counters(tasks=1)
+    client.close()
+    worker.wait_counters(tasks=0, requests=0, timeout=PROMPT)
+    assert worker.get("/ping").body == b"pong"
+
+
+@pytest.mark.parametrize("loop", HOLDS_ON, ids=["pcall", "xpcall", "coroutine"])
+def test_no_spawned_loop_outlives_its_generation(start, loop):
+    worker = start(
+        backend(f'''worker.get("/x", function()
+            worker.spawn(function() {loop} end)
+            return "spawned"
+          end)''')
+    )
+    assert worker.get("/x").body == b"spawned"
+    worker.wait_counters(tasks=1)
+    worker.signal(signal.SIGHUP)
+    worker.wait_counters(tasks=0, generations=1, timeout=PROMPT)
 
 
 def test_a_crowd_leaves(start, model):
