@@ -26,6 +26,7 @@ local HELD_BYTES = 64 * 1024 * 1024  -- of text held for them between two full c
 local json = {
   null = null, array = forms.array, object = forms.object, is_array = forms.is_array,
   next = forms.next, pairs = forms.pairs, encode = write.encode, encode_to = write.encode_to,
+  encode_for_model = write.encode_for_model,
 }
 
 -- Reading nodes (wire/json.h).

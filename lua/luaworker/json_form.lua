@@ -8,6 +8,7 @@
 --   text, was    by key: the text of a value, and the value that it stands for
 --   names        by key: the text of the key
 --   lazy, doc    by key: the node of a member not read yet; and the document it is in
+--   read         by key: { node, value } of one that was read: unchanged, it is written from there
 local base = require "luaworker.base"
 
 local ffi, C = base.ffi, base.C
@@ -51,7 +52,7 @@ forms.remember = remember
 
 local function forget_lazy(form, key)
   form.lazy[key] = nil
-  if next(form.lazy) == nil then
+  if next(form.lazy) == nil and not form.read then
     form.lazy, form.doc = nil, nil
   end
 end
@@ -64,8 +65,9 @@ local function read_lazy(t, key)
   if not i then return nil end
   local node = C.lw_api_doc_nodes(form.doc)[i]
   local value = ffi_string(node.string, node.string_length)
-  if node.escaped == 2 then remember(form, key, value, C.lw_api_doc_text(form.doc), node) end
-  forget_lazy(form, key)
+  form.read = form.read or {}
+  form.read[key] = { node = i, value = value }
+  lazy[key] = nil
   rawset(t, key, value)
   return value
 end
@@ -88,7 +90,7 @@ end
 
 local function read_all_lazy(t)
   local form = form_of(t)
-  while form and form.lazy do
+  while form and form.lazy and next(form.lazy) ~= nil do
     read_lazy(t, (next(form.lazy)))
   end
 end

@@ -16,6 +16,19 @@ local KEPT_BYTES = 1024 * 1024
 
 local write = {}
 
+-- While JSON is written straight to a request's model body: the request. Long pieces then go to C
+-- past the buffer, which would only copy them once more.
+local sink
+local LONG = 64 * 1024
+
+local function put_long(buf, p, n)
+  if not sink then return buf:putcdata(p, n) end
+  local so_far, length = buf:ref()
+  C.lw_api_request_add_model_body(sink, so_far, length)
+  C.lw_api_request_add_model_body(sink, p, n)
+  buf:reset()
+end
+
 -- Where the writer is, for messages: path[d] is the key or index at depth d.
 local path = {}
 
@@ -39,7 +52,13 @@ local function write_string(buf, s)
   if n > SHORT then
     room = tonumber(C.lw_api_json_escaped_size(s, n))
     if room == n + 2 then
-      buf:put('"', s, '"')
+      if n < LONG or not sink then
+        buf:put('"', s, '"')
+      else
+        buf:put('"')
+        put_long(buf, s, n)
+        buf:put('"')
+      end
       return
     end
   end
@@ -165,14 +184,17 @@ end
 
 local function write_slice(buf, form, i)
   local node = C.lw_api_doc_nodes(form.doc)[i]
-  buf:putcdata(C.lw_api_doc_text(form.doc) + node.offset, node.length)
+  put_long(buf, C.lw_api_doc_text(form.doc) + node.offset, node.length)
 end
 
 -- The member of a decoded object: from C, as it came, or anew.
 local function write_member(buf, v, form, key, depth)
   local text = form.text and form.text[key]
+  local read = form.read
   if v == nil then
     write_slice(buf, form, form.lazy[key])
+  elseif read and read[key] and rawequal(v, read[key].value) then
+    write_slice(buf, form, read[key].node)
   elseif text and rawequal(v, form.was[key]) then
     buf:put(text)
   else
@@ -214,13 +236,26 @@ end
 --- Appends value as JSON to a string buffer. Raises "JSON can't hold ... (at path)" for what JSON
 --- can't hold; the buffer then has a part of it.
 function write.encode_to(buf, value)
+  sink = nil
   write_value(buf, value, 0)
 end
 
 local scratch = buffer.new()
 
+--- value as JSON becomes what the model gets for request r (lw_api_request_set_model_body).
+function write.encode_for_model(r, value)
+  C.lw_api_request_set_model_body(r, "", 0)
+  scratch:reset()
+  sink = r
+  write_value(scratch, value, 0)
+  sink = nil
+  local p, n = scratch:ref()
+  C.lw_api_request_add_model_body(r, p, n)
+end
+
 --- value as JSON text; raises as encode_to does.
 function write.encode(value)
+  sink = nil
   scratch:reset()
   write_value(scratch, value, 0)
   local size = #scratch

@@ -11,7 +11,6 @@ local log = require "luaworker.log"
 local model = require "luaworker.model"
 local request = require "luaworker.request"
 local response = require "luaworker.response"
-local buffer = require "string.buffer"
 
 local C, span = base.C, base.span
 local OK, AGAIN, BUSY = base.OK, base.AGAIN, base.BUSY
@@ -66,17 +65,12 @@ function route.refuse(r, invalid)
   C.lw_api_request_invalid(r, text, #text)
 end
 
-local scratch = buffer.new()
-
 local function set_model_body(r, value)
   if type(value) == "string" then return C.lw_api_request_set_model_body(r, value, #value) end
   if type(value) ~= "table" then
     error("returned " .. base.show(value) .. ", expected a table or JSON text", 0)
   end
-  scratch:reset()
-  json.encode_to(scratch, value)
-  local p, n = scratch:ref()
-  C.lw_api_request_set_model_body(r, p, n)
+  json.encode_for_model(r, value)
 end
 
 --- The payload as the hooks see it; nil when it was refused.

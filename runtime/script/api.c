@@ -113,6 +113,9 @@ int lw_api_request_invalid(struct lw_request *r, const char *json, size_t n) {
 void lw_api_request_set_model_body(struct lw_request *r, const char *p, size_t n) {
   lw_work_set_model_body(lw_work_of(r), span(p, n));
 }
+void lw_api_request_add_model_body(struct lw_request *r, const char *p, size_t n) {
+  lw_work_add_model_body(lw_work_of(r), span(p, n));
+}
 int lw_api_request_admit(struct lw_request *r, double workload) {
   return lw_work_admit(lw_work_of(r), workload);
 }

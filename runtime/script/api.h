@@ -63,6 +63,8 @@ struct lw_doc *lw_api_request_doc(struct lw_request *r, uint32_t *payload_root);
 int lw_api_request_invalid(struct lw_request *r, const char *json, size_t n);
 /* What the model gets instead of the payload's own bytes (JSON text). Before admit. */
 void lw_api_request_set_model_body(struct lw_request *r, const char *p, size_t n);
+/* Adds to what was set. */
+void lw_api_request_add_model_body(struct lw_request *r, const char *p, size_t n);
 /* Asks for admission with this workload. LW_OK: go on. LW_AGAIN: in the queue. LW_BUSY: refused and
  * already answered (429). LW_CANCELLED. */
 int lw_api_request_admit(struct lw_request *r, double workload);

@@ -99,6 +99,7 @@ void lw_work_fail(lw_work *w, int status, const char *source, const char *text, 
     lw_log_fields(LW_LOG_ERROR, "a hook of the worker script failed", f, LW_ARRAY_SIZE(f));
   }
   if (w->route->kind == LW_KIND_WORK && !w->counted) count_in(w, w->cost);
+  stop_model(w);
   if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
   lw_response_error(w->request, status, source, text);
   settle_when_over(w);
@@ -154,7 +155,6 @@ static void on_piped(lw_pipe *p, lw_code result) {
   if (result != LW_OK) {
     char text[400];
     snprintf(text, sizeof text, "%s", lw_upstream_error(w->upstream));
-    stop_model(w);
     lw_work_fail(w, lw_work_status_for(result), "model", text, (lw_span){0, 0});
     return;
   }
@@ -348,7 +348,11 @@ lw_code lw_work_admit(lw_work *w, double workload) {
 void lw_work_set_model_body(lw_work *w, lw_span json) {
   lw_body_unref(w->model_body);
   w->model_body = lw_body_new();
-  lw_body_append(w->model_body, json.p, json.n);
+  lw_work_add_model_body(w, json);
+}
+
+void lw_work_add_model_body(lw_work *w, lw_span json) {
+  if (w->model_body) lw_body_append(w->model_body, json.p, json.n);
 }
 
 lw_code lw_work_invalid(lw_work *w, lw_span json) {

@@ -57,6 +57,7 @@ static inline lw_work *lw_work_of(const lw_request *r) { return r->work; }
 /* 422 with this JSON body. */
 lw_code lw_work_invalid(lw_work *w, lw_span json);
 void lw_work_set_model_body(lw_work *w, lw_span json); /* copies */
+void lw_work_add_model_body(lw_work *w, lw_span json); /* to what was set */
 /* LW_OK, LW_AGAIN (its task is woken), LW_BUSY (answered), LW_CANCELLED. */
 lw_code lw_work_admit(lw_work *w, double workload);
 void lw_work_forward(lw_work *w); /* model's answer passed through */
