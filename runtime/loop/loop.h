@@ -33,6 +33,11 @@ void lw_loop_wake(lw_wake *w);
 void lw_loop_wake_late(lw_wake *w);
 void lw_wake_cancel(lw_wake *w);
 
+/* For a uv callback that is about to return and touches nothing any more: drains in the middle of a
+ * poll that has brought many events, so that the bytes of a burst over hundreds of streams are not
+ * all held at once, and the first do not wait for the last. */
+void lw_loop_settle(void);
+
 /* -- freeing: bury() is called at the end of the drain -- */
 typedef struct lw_grave {
   lw_list node; /* private */

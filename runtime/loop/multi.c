@@ -210,6 +210,7 @@ static void on_event(uv_poll_t *poll, int status, int events) {
   if (status < 0) bits = CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
   act(w->fd, bits);
   if (w->wanted && !w->armed) arm(w);
+  lw_loop_settle();
 }
 
 static int on_timeout(CURLM *curl, long delay_ms, void *unused) {
