@@ -112,6 +112,7 @@ static void on_shutdown(uv_shutdown_t *req, int status) {
 static void shut_when_flushed(lw_conn *c) {
   if (!c->lingering || c->shut || c->out.size || c->closing) return;
   c->shut = true;
+  lw_conn_read_deadline(c, LINGER_MS); /* until now the write timeout stood guard */
   if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0) close_now(c, false);
 }
 
@@ -124,7 +125,7 @@ void lw_conn_close(lw_conn *c, lw_close_how how) {
   if (c->lingering) return;
   c->lingering = true;
   lw_conn_pause(c, false);
-  lw_conn_read_deadline(c, LINGER_MS);
+  lw_timer_stop(&c->read_timer);
   flush_now(c);
   shut_when_flushed(c);
 }
