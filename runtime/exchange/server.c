@@ -272,6 +272,10 @@ static void on_read_deadline(void *owner) {
   lw_request *r = &cl->request;
   if (cl->gone || cl->refused) return;
   if (r->state == LW_REQUEST_IDLE && !lw_h1_started(cl->parser)) {
+    if (lw_conn_pending(cl->conn)) { /* the last answer is still on its way */
+      set_deadline(cl, cl->server->limits.idle_timeout_ms);
+      return;
+    }
     cl->refused = true;
     lw_conn_close(cl->conn, LW_CLOSE_NOW);
     return;
