@@ -148,7 +148,7 @@ int lw_options_parse(const lw_command *c, int argc, char **argv) {
   }
   read_environment(c);
   opterr = 0;
-  optind = 1;
+  optind = 0; /* glibc: start afresh */
   int found;
   while ((found = getopt_long_only(argc, argv, c->stop_at_first ? "+:" : ":", longs, NULL)) != -1) {
     if (found == 1) {

@@ -129,6 +129,11 @@ void lw_task_cancel(lw_task *t) {
 
 /* -- waits -- */
 
+/* Never too early: the clock's own millisecond has begun already. */
+static uint64_t whole_ms(double seconds) {
+  return seconds > 0 ? (uint64_t)(LW_MIN(seconds, 1e9) * 1000 + 1.999) : 0;
+}
+
 lw_code lw_task_sleep(lw_task *t, double seconds) {
   if (t->cancelled) {
     t->sleeping = false;
@@ -138,7 +143,7 @@ lw_code lw_task_sleep(lw_task *t, double seconds) {
   if (!t->sleeping) {
     t->sleeping = true;
     t->timed = false;
-    lw_timer_start(&t->timer, (uint64_t)(LW_MIN(seconds, 1e9) * 1000 + 0.999));
+    lw_timer_start(&t->timer, whole_ms(seconds));
     return LW_AGAIN;
   }
   if (!t->timed) return LW_AGAIN;

@@ -93,10 +93,12 @@ static void run_fetch(lw_wake *w) {
     }
     code = LW_PROTOCOL;
   }
-  if (code == LW_OK || code == LW_PROTOCOL) {
+  if (*lw_upstream_error(fetch.call)) {
+    snprintf(fetch.error, sizeof fetch.error, "%s", lw_upstream_error(fetch.call));
+  } else if (code == LW_OK) {
     snprintf(fetch.error, sizeof fetch.error, "status %d", lw_upstream_status(fetch.call));
   } else {
-    snprintf(fetch.error, sizeof fetch.error, "%s", lw_upstream_error(fetch.call));
+    snprintf(fetch.error, sizeof fetch.error, "the answer is too long for a key");
   }
   end_call();
   ask_next();
@@ -145,5 +147,5 @@ void lw_pubkey_stop(void) {
   lw_timer_fini(&fetch.retry);
   free(fetch.addresses);
   fetch.addresses = NULL;
-  fetch.running = false;
+  fetch.running = fetch.failed = false;
 }

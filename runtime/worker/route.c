@@ -72,8 +72,9 @@ lw_code lw_route_set_number(lw_route *r, const char *name, double value) {
   return set_number(FIELD(r, route_numbers, name), value);
 }
 lw_code lw_route_set_text(lw_route *r, const char *name, lw_span value) {
-  if (value.n == 0 || value.p[0] != '/') return LW_PROTOCOL;
-  return set_text(FIELD(r, route_texts, name), value);
+  char **field = FIELD(r, route_texts, name);
+  if (field && (value.n == 0 || value.p[0] != '/')) return LW_PROTOCOL;
+  return set_text(field, value);
 }
 
 lw_router *lw_router_new(void) {
@@ -160,24 +161,26 @@ void lw_router_seal(lw_router *r) {
 }
 
 static void allow_method(char *allow, size_t size, const char *name) {
+  if (strstr(allow, name)) return; /* no method's name is part of another's */
   size_t n = strlen(allow);
   snprintf(allow + n, size - n, "%s%s", n ? ", " : "", name);
 }
 
 lw_route *lw_router_find(const lw_router *r, lw_h1_method method, lw_span path, int *status,
                          char *allow, size_t allow_size) {
-  lw_h1_method wanted = method == LW_H1_HEAD_METHOD ? LW_H1_GET : method;
+  lw_route *for_head = NULL; /* a GET route answers HEAD, unless there is one for HEAD itself */
   *status = 404;
   allow[0] = 0;
   for (size_t i = 0; i < r->count; i++) {
     lw_route *route = r->routes[i];
     if (!lw_span_eq(lw_span_of(route->path), path)) continue;
-    if (route->method == wanted || route->method == method) return route;
+    if (route->method == method) return route;
+    if (route->method == LW_H1_GET && method == LW_H1_HEAD_METHOD) for_head = route;
     *status = 405;
     allow_method(allow, allow_size, route->method_name);
     if (route->method == LW_H1_GET) allow_method(allow, allow_size, "HEAD");
   }
-  return NULL;
+  return for_head;
 }
 
 static uint64_t ms(double seconds) { return seconds > 0 ? (uint64_t)(seconds * 1000 + 0.5) : 0; }
