@@ -2,31 +2,10 @@
 -- luaworker.json: long members of a request, which wait in C until they are read.
 local base = require "luaworker.base"
 local json = require "luaworker.json"
+local checks = require "check"
 
 local C = base.C
-local passed, failed = 0, 0
-
-local function check(ok, what)
-  if ok then
-    passed = passed + 1
-  else
-    failed = failed + 1
-    print("FAILED " .. what)
-  end
-end
-
-local function shown(value)
-  value = tostring(value)
-  return #value <= 200 and value or value:sub(1, 100) .. " ... " .. value:sub(-60)
-end
-
-local function equal(got, want, what)
-  if got == want then
-    passed = passed + 1
-  else
-    check(false, what .. ": got " .. shown(got) .. ", expected " .. shown(want))
-  end
-end
+local check, equal = checks.ok, checks.eq
 
 local function decoded(text)
   local value, err = json.decode(text)
@@ -117,5 +96,4 @@ do -- a subtree, and doubled long members
   equal(json.encode(request_value('{"i":1.0,' .. last:sub(2))), last, "not, then lazy")
 end
 
-print(string.format("%d passed, %d failed", passed, failed))
-os.exit(failed > 0 and 1 or 0)
+checks.done()
