@@ -3,6 +3,7 @@
 #include "program/program.h"
 
 #include <dirent.h>
+#include <sys/resource.h>
 
 #include "exchange/server.h"
 #include "exchange/upstream.h"
@@ -19,6 +20,13 @@ enum {
   QUIET_POLL_MS = 2,
   QUIET_LIMIT_MS = 5000
 };
+
+void lw_program_raise_limits(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) lw_warn("the limit of open files can't be raised");
+}
 
 static int64_t count_descriptors(void) {
   DIR *dir = opendir("/proc/self/fd");

@@ -13,6 +13,8 @@ int lw_call_main(int argc, char **argv);
  * is replaced by it in the script's arg[0]. */
 int lw_run_program(const char *program, int argc, char **argv);
 
+/* Lets the process open as many files as the system allows it: each stream needs two. */
+void lw_program_raise_limits(void);
 /* Prints one `counters` line to the log: everything that must be back to zero when nothing runs. */
 void lw_program_log_counters(void);
 /* After the loop has been stopped: drops idle connections and recycled memory, closes the loop. */

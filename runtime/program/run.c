@@ -97,6 +97,7 @@ int lw_run_program(const char *program, int argc, char **argv) {
   size_t size = 0;
   char *text = read_program(program, &size), *why = NULL;
   if (!text) return 1;
+  lw_program_raise_limits();
   lw_loop_init();
   lw_service_init(&(lw_queue_limits){1024, 64u << 20});
   argv[0] = (char *)program;

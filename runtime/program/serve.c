@@ -210,6 +210,7 @@ static bool start_all(void) {
 
 static int serve_script(void) {
   serve.started_ns = lw_now_ns();
+  lw_program_raise_limits();
   lw_loop_init();
   lw_service_init(&(lw_queue_limits){(unsigned)serve.set.queue_count, serve.set.queue_bytes});
   lw_service *s = lw_service_get();

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -14,7 +15,7 @@ from harness.client import Client
 from harness.message import request
 from harness.model import answers, echo
 from harness.timing import wait_until
-from harness.worker import PLAIN, ROOT, Program, Worker, backend, run
+from harness.worker import BINARY, PLAIN, ROOT, Program, Worker, backend, run
 
 HELLO = ROOT / "workers/hello_world.lua"
 
@@ -35,6 +36,18 @@ def script(tmp_path):
         return path
 
     return write
+
+
+def test_a_low_soft_limit_of_open_files_is_raised(script):
+    program = script('print((io.open("/proc/self/limits"):read "*a"):match "Max open files +(%d+) +(%d+)")')
+    ended = subprocess.run(
+        ["sh", "-c", f"ulimit -Sn 64; exec {shlex.quote(str(BINARY))} run {shlex.quote(str(program))}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    soft = ended.stdout.split()[:1]
+    assert soft and int(soft[0]) > 64, ended
 
 
 def test_version():
