@@ -4,6 +4,7 @@
 #include "program/settings.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "program/options.h"
 
@@ -75,8 +76,26 @@ static const char *script_of_backend(const char *backend) {
   return path;
 }
 
+/* Settings of the protocol that would change what is served, and are not built: better no worker
+ * than one that quietly does something else. */
+static void refuse_what_is_missing(void) {
+  const char *schemes = getenv("AUTH_SCHEME");
+  lw_span rest = lw_span_of(schemes), scheme;
+  bool known = !schemes || !*schemes;
+  while (lw_span_next(&rest, ',', &scheme)) known = known || lw_span_eq(scheme, LW_SPAN("url"));
+  if (!known) {
+    lw_usage_error("serve", "AUTH_SCHEME is \"%s\", but only the scheme url is supported", schemes);
+  }
+  if (lw_text_is_true(getenv("USE_SSL"))) {
+    lw_usage_error("serve",
+                   "USE_SSL is set, but TLS on the client port is not supported yet: "
+                   "end it in front of the worker and unset USE_SSL");
+  }
+}
+
 void lw_serve_settings_read(lw_serve_settings *set, int argc, char **argv) {
   int first = lw_options_parse(&command, argc, argv);
+  refuse_what_is_missing();
   lw_options_setup_log("serve", settings.log_level, settings.log_format);
   if (argc - first > 1) lw_usage_error("serve", "one script, not also %s", argv[first + 1]);
   settings.script = first < argc ? argv[first] : script_of_backend(settings.backend);

@@ -50,6 +50,14 @@ def test_a_low_soft_limit_of_open_files_is_raised(script):
     assert soft and int(soft[0]) > 64, ended
 
 
+@pytest.mark.parametrize(
+    "environment", [{"USE_SSL": "true"}, {"AUTH_SCHEME": "sorted,legacy"}], ids=["tls", "scheme"]
+)
+def test_what_is_not_built_is_refused(environment):
+    ended = run("serve", HELLO, environment=environment)
+    assert ended.returncode == 2 and list(environment)[0] in ended.stderr, ended
+
+
 def test_version():
     ended = run("--version")
     assert ended.returncode == 0 and re.search(r"luaworker \d+\.\d+", ended.stdout), ended
