@@ -77,10 +77,8 @@ function request.decode_payload(r)
   return json.from_doc(doc, root[0], true)
 end
 
---- The payload as the hooks before saw it (routes with a signed envelope), else nil.
+--- The payload as the client sent it, decoded (routes with a signed envelope), else nil.
 function getters:payload()
-  local payload = self._task and self._task.payload
-  if payload ~= nil then return payload end
   local json_text = read_text(self, C.LW_REQUEST_PAYLOAD)
   if json_text ~= "" then return (json.decode(json_text)) end
 end
@@ -117,7 +115,7 @@ local request_meta = {
 function request.of(task)
   local self = task.request_object
   if not self then
-    self = setmetatable({ _request = task.request, _task = task }, request_meta)
+    self = setmetatable({ _request = task.request }, request_meta)
     task.request_object = self
   end
   return self
@@ -126,7 +124,7 @@ end
 function request.retire(task)
   local self = task.request_object
   if not self then return end
-  self._request, self._task = false, nil
+  self._request = false
   task.request_object = nil
 end
 

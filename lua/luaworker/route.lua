@@ -86,7 +86,7 @@ local function read_payload(task, entry, r)
   end
   if failure.is_invalid(payload) then return route.refuse(r, payload) end
   if payload == nil then error("returned no payload", 0) end
-  task.payload = payload
+  if entry.remote then task.payload = payload end -- others need it no longer than until admission
   return payload
 end
 

@@ -445,3 +445,22 @@ def test_large_strings_pass_a_hook(start):
     image = "QUJD" * 2_000_000
     got = worker.post("/generate", {"image": image, "tail": [1]}).json()
     assert got == {"image": image, "tail": [1], "n": len(image)}
+
+
+def test_response_hooks_see_the_payload_as_it_was_sent(start, model):
+    model.on("/generate", answers(b"{}", "application/json"))
+    worker = start(
+        backend(
+            """
+      worker.post("/generate", {
+        allow_parallel_requests = true,
+        payload = Input,
+        generate_client_response = function(request)
+          return worker.json { prompt = request.payload.prompt, dropped = request.payload.more }
+        end,
+      })""",
+            before='local Input = worker.payload { prompt = "string" }',
+        )
+    )
+    response = worker.post("/generate", {"prompt": "hi", "more": [1]})
+    assert response.json() == {"prompt": "hi", "dropped": [1]}
