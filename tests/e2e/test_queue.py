@@ -199,10 +199,10 @@ def test_the_estimate_is_load_over_perf(start, model):
     """max_perf 10: 5 s are 50 units of work in flight."""
     held = model.hold("/generate")
     worker = start(backend(WITH_PERF))
-    clients = [worker.start("/generate", {"work": 25}) for _ in range(2)]
-    exchanges = [held.next() for _ in clients]
-    clients.append(worker.start("/generate", {"work": 10}))
-    exchanges.append(held.next())  # 50 / 10 is not over 5
+    clients, exchanges = [], []
+    for work in (25, 25, 10):  # before the last: 50 / 10 is not over 5
+        clients.append(worker.start("/generate", {"work": work}))
+        exchanges.append(held.next())
     response = worker.post("/generate", {"work": 0})
     expect_busy(response)
     exchanges[0].answer_json({})
