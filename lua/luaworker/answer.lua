@@ -11,7 +11,12 @@ local lines = require "luaworker.lines"
 local ffi, C, span = base.ffi, base.C, base.span
 local OK, AGAIN, EOF = base.OK, base.AGAIN, base.EOF
 local ffi_string = ffi.string
-local wait = await.wait
+local wait, current = await.wait, await.current
+-- Loops that yield are never compiled, and there each look into C costs as much as the call.
+local call_read = C.lw_api_call_read
+
+local PIECE_BYTES = 16 * 1024
+local piece = ffi.new("char[?]", PIECE_BYTES)
 
 local MAX_BODY = 256 * 1024 * 1024
 
@@ -23,7 +28,7 @@ local Answer = {}
 local function call_of(self)
   local call = self._call
   if not call then error(self._over, 3) end
-  if self._task ~= await.current() then error("this answer belongs to another task", 3) end
+  if self._task ~= current() then error("this answer belongs to another task", 3) end
   return call
 end
 
@@ -184,13 +189,13 @@ end
 local function next_chunk(self)
   if self._ended then return nil end
   local call = call_of(self)
-  local code = C.lw_api_call_read(call, span)
-  while code == AGAIN do
+  local n = call_read(call, piece, PIECE_BYTES)
+  while n == -AGAIN do
     wait()
-    code = C.lw_api_call_read(call, span)
+    n = call_read(call, piece, PIECE_BYTES)
   end
-  if code == OK then return ffi_string(span.p, span.n) end
-  if code ~= EOF then broke_off(self, call, code) end
+  if n > 0 then return ffi_string(piece, n) end
+  if n ~= -EOF then broke_off(self, call, -n) end
   complete(self)
 end
 

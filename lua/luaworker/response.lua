@@ -11,7 +11,8 @@ local buffer = require "string.buffer"
 
 local C = base.C
 local OK, AGAIN, PROTOCOL = base.OK, base.AGAIN, base.PROTOCOL
-local wait = await.wait
+local wait, current = await.wait, await.current
+local response_write = C.lw_api_response_write -- looked up once: see answer.lua
 
 local PLAIN_TEXT = "text/plain; charset=utf-8"
 
@@ -92,7 +93,7 @@ Stream.__index = Stream
 local function request_of(self)
   local task = self._task
   if not task or not task.request then error("the request has ended", 3) end
-  if task ~= await.current() then error("this stream belongs to another task", 3) end
+  if task ~= current() then error("this stream belongs to another task", 3) end
   return task.request
 end
 
@@ -113,7 +114,6 @@ function response.stream(opts)
 end
 
 local function begin(self, r)
-  if self._begun then return end
   self._begun = true
   start(r, self, self.content_type)
 end
@@ -125,12 +125,12 @@ function Stream:write(piece)
   if type(piece) == "number" then piece = tostring(piece) end
   if type(piece) ~= "string" then error("write: expected string, got " .. base.show(piece), 2) end
   if self._finished then error("write: the stream is finished", 2) end
-  begin(self, r)
+  if not self._begun then begin(self, r) end
   if piece == "" then return end
-  local code = C.lw_api_response_write(r, piece, #piece)
+  local code = response_write(r, piece, #piece)
   while code == AGAIN do
     wait()
-    code = C.lw_api_response_write(r, piece, #piece)
+    code = response_write(r, piece, #piece)
   end
   if code ~= OK then check(code, "the answer can't be sent") end
 end
@@ -139,7 +139,7 @@ end
 function Stream:finish()
   local r = request_of(self)
   if self._finished then return end
-  begin(self, r)
+  if not self._begun then begin(self, r) end
   self._finished = true
   check(C.lw_api_response_finish(r), "the answer can't be finished")
 end

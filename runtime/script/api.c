@@ -251,7 +251,14 @@ int lw_api_call_header_get(struct lw_call *c, const char *name, size_t n, lw_spa
   return lw_headers_get(call_headers(c), span(name, n), value);
 }
 
-int lw_api_call_read(struct lw_call *c, lw_span *out) { return lw_call_read(c, out); }
+int lw_api_call_read(struct lw_call *c, char *out, size_t size) {
+  lw_span piece;
+  lw_code code = lw_call_read(c, &piece);
+  if (code != LW_OK) return -(int)code;
+  c->lent = LW_MIN(piece.n, size);
+  memcpy(out, piece.p, c->lent);
+  return (int)c->lent;
+}
 int lw_api_call_body_all(struct lw_call *c, size_t max, lw_span *out) {
   return lw_call_body_all(c, max, out);
 }

@@ -14,7 +14,7 @@ typedef struct lw_call {
   lw_work *work;         /* the request's own call to the model; NULL for others */
   bool started, has_head;
   lw_upstream_timeouts timeouts;
-  size_t lent;       /* bytes of the span given out by the last read */
+  size_t lent;       /* bytes given out by the last read, to be consumed by the next */
   lw_body *gathered; /* for lw_call_body_all */
   char *error;       /* owned; NULL: none */
 } lw_call;
