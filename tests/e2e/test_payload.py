@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.message import post, request
+from harness.message import envelope, post, request
 from harness.model import answers, echo, streams
 from harness.worker import backend
 
@@ -464,3 +464,33 @@ def test_response_hooks_see_the_payload_as_it_was_sent(start, model):
     )
     response = worker.post("/generate", {"prompt": "hi", "more": [1]})
     assert response.json() == {"prompt": "hi", "dropped": [1]}
+
+
+LONG = "a\\/b\\u00e9" * 30_000  # as JSON text, with escapes that nobody would write
+
+
+@pytest.mark.parametrize(
+    "hook, sent",
+    [
+        ("", LONG),
+        ("function Input:count_workload() return #self.prompt end", LONG),
+        (
+            "function Input:generate_payload_json() self.prompt = 'x' .. self.prompt return self end",
+            "x" + "a/b\u00e9" * 30_000,
+        ),
+    ],
+    ids=["unread", "read", "changed"],
+)
+def test_a_long_string_reaches_the_model(start, model, hook, sent):
+    model.on("/generate", answers(b"{}", "application/json"))
+    worker = start(
+        backend(
+            """
+      worker.post("/generate", { allow_parallel_requests = true, payload = Input })""",
+            before=f"""local Input = worker.payload {{ prompt = "string", n = "integer" }}
+      {hook}""",
+        )
+    )
+    body = envelope({"prompt": "@", "n": 7}).replace(b"@", LONG.encode())
+    assert worker.ask("POST", "/generate", body).status == 200
+    assert model.last().body == f'{{"prompt":"{sent}","n":7}}'.encode()
