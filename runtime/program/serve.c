@@ -37,6 +37,11 @@ static void become_ready(void) {
   if (serve.set.report_addr) lw_report_loaded(seconds, serve.generation->router->max_perf);
 }
 
+static void on_key(void) {
+  lw_report_error("");
+  become_ready();
+}
+
 static char *advertised_url(int port) {
   char name[64];
   snprintf(name, sizeof name, "VAST_TCP_PORT_%d", port);
@@ -83,7 +88,7 @@ static bool start_key(void) {
     return true;
   }
   if (serve.set.report_addr) {
-    lw_pubkey_start(serve.set.report_addr, s->auth, become_ready);
+    lw_pubkey_start(serve.set.report_addr, s->auth, on_key, lw_report_error);
     return true;
   }
   lw_error(

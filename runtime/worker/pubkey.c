@@ -21,6 +21,7 @@ static struct {
   lw_span rest; /* of addresses, in this attempt */
   lw_auth *auth;
   void (*on_key)(void);
+  void (*on_failure)(const char *error_msg);
   lw_upstream *call;
   lw_wake wake;
   lw_timer retry;
@@ -28,8 +29,6 @@ static struct {
   char error[300];
   bool running, failed;
 } fetch;
-
-const char *lw_pubkey_error(void) { return fetch.failed ? fetch.error : NULL; }
 
 static void ask_next(void);
 
@@ -44,7 +43,11 @@ static void retry_later(void) {
   uint64_t wait_ms = slow ? SLOW_RETRY_MS : 1000u << (fetch.attempt - 1);
   if (slow && !fetch.failed) {
     fetch.failed = true;
-    lw_error("Failed to get Serverless public key from %s: %s", fetch.addresses, fetch.error);
+    char *text = lw_printf_dup("Failed to get Serverless public key from %s: %s", fetch.addresses,
+                               fetch.error);
+    lw_error("%s", text);
+    if (fetch.on_failure) fetch.on_failure(text);
+    free(text);
   } else {
     lw_warn("no public key yet: %s; asking again in %u s", fetch.error, (unsigned)(wait_ms / 1000));
   }
@@ -126,12 +129,14 @@ static void on_retry(lw_timer *t) {
   lw_loop_wake(&fetch.wake);
 }
 
-void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void)) {
+void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void),
+                     void (*on_failure)(const char *error_msg)) {
   assert(!fetch.running);
   fetch.addresses = lw_strdup(addresses);
   fetch.rest = lw_span_of(fetch.addresses);
   fetch.auth = auth;
   fetch.on_key = on_key;
+  fetch.on_failure = on_failure;
   fetch.attempt = 0;
   fetch.running = true;
   fetch.failed = false;

@@ -6,9 +6,9 @@
 
 #include "worker/auth.h"
 
-/* addresses: comma-separated base URLs, copied. Begins at once. on_key (may be NULL) is called
- * once, in the drain. */
-void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void));
+/* addresses: comma-separated base URLs, copied. Begins at once. Both callbacks come in the drain
+ * and may be NULL: on_failure once, after the fifth attempt, with the text for reports; on_key
+ * once. */
+void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void),
+                     void (*on_failure)(const char *error_msg));
 void lw_pubkey_stop(void); /* also when it never started or is done */
-/* NULL, or why there is no key yet: for reports. */
-const char *lw_pubkey_error(void);

@@ -199,6 +199,26 @@ def test_key_from_a_server_that_comes_up_late(start, model, signer, autoscaler):
     assert worker.log.find(level="warn") or worker.log.find(level="error")
 
 
+def test_a_key_that_never_comes_is_reported(start, autoscaler):
+    """After five attempts, 1 + 2 + 4 + 8 s, the fleet is told why this worker is not ready."""
+    told = []
+
+    def status(exchange):
+        told.append(json.loads(exchange.read_body()))
+        exchange.answer(200, b"{}")
+
+    autoscaler.on("/pubkey/", answers(b"not here", status=404))
+    autoscaler.on("/worker_status/", status)
+    start(unsecured=False, environment={"REPORT_ADDR": autoscaler.url})
+    wait_until(
+        lambda: told and told[-1]["error_msg"].startswith("Failed to get Serverless public key"),
+        "a report of the missing key",
+        timeout=60,
+    )
+    assert len(autoscaler.seen("/pubkey/")) == 5
+    assert told[0]["error_msg"] == "" and told[-1]["loadtime"] == 0
+
+
 def test_without_any_way_to_a_key_it_says_so(tmp_path):
     script = tmp_path / "w.lua"
     script.write_text(PLAIN)
