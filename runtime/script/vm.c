@@ -194,10 +194,6 @@ lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
   return code;
 }
 
-size_t lw_vm_heap_bytes(const lw_vm *vm) {
-  return (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
-}
-
 /* -- closing -- */
 
 typedef struct closing_vm {

@@ -163,7 +163,6 @@ static void on_piped(lw_pipe *p, lw_code result) {
 }
 
 static void begin_call(lw_work *w) {
-  w->called = true;
   if (w->counted) lw_account_working(lw_service_get()->account, &w->record);
 }
 

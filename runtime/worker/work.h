@@ -40,7 +40,6 @@ typedef struct lw_work {
   double cost;
   lw_upstream *upstream; /* the piped call to the model */
   lw_pipe pipe;
-  bool called; /* a call to the model has begun */
   int model_status;
   bool failed;        /* it counts as an error */
   const char *source; /* who failed: static text */
