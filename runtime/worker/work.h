@@ -60,8 +60,7 @@ void lw_work_add_model_body(lw_work *w, lw_span json); /* to what was set */
 /* LW_OK, LW_AGAIN (its task is woken), LW_BUSY (answered), LW_CANCELLED. */
 lw_code lw_work_admit(lw_work *w, double workload);
 void lw_work_forward(lw_work *w); /* model's answer passed through */
-/* Passes the answer of an upstream that was opened elsewhere; it must have been opened with
- * lw_work_call() or be re-targeted to the pipe's wake by the caller. Takes it over. */
+/* Passes on the answer of an upstream that a script opened and started. Takes it over. */
 void lw_work_forward_answer(lw_work *w, lw_upstream *u);
 /* Opens, not yet started, the route's call to the model with the payload or model body. */
 lw_upstream *lw_work_call(lw_work *w, lw_wake *wake);
