@@ -7,6 +7,7 @@ JOBS ?= $(shell nproc)
 build: deps
 	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
 	@cmake --build --preset release -j $(JOBS) --target luaworker
+	@ln -sfn release/luaworker build/luaworker
 
 debug asan: deps
 	@cmake --preset $@ -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
@@ -16,7 +17,7 @@ demo: build
 	@examples/demo.sh
 
 dev: build
-	@exec build/release/luaworker dev workers/hello_world.lua
+	@exec build/luaworker dev workers/hello_world.lua
 
 test:
 	@tests/run.sh

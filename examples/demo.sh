@@ -3,7 +3,7 @@
 # requests (JSON and streaming) go through, and what happened is printed. Exits 0 when all went well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=${LUAWORKER_BIN:-build/release/luaworker}
+bin=${LUAWORKER_BIN:-build/luaworker}
 script=workers/hello_world.lua
 
 free_port() {
