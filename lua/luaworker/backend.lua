@@ -94,6 +94,7 @@ local function set_work(added, opts, entry, path, note)
   number("response_hook", (entry.generate_client_response or entry.remote) and 1 or 0)
   number("workload", entry.workload)
   number("drain_on_disconnect", opts.on_disconnect == "drain" and 1 or 0)
+  number("bare", opts.envelope == false and 1 or 0)
   if opts.max_queue_time then number("max_queue_time", opts.max_queue_time) end
   for name, default in pairs(timeouts) do
     number(name, opts[name] or default)
@@ -148,6 +149,21 @@ local function add_routes(router, routes, shared_opts, note)
   end
 end
 
+local marker_kinds = {
+  model_loaded = C.LW_LOG_MODEL_LOADED, model_error = C.LW_LOG_MODEL_ERROR,
+  info = C.LW_LOG_INFO_LINE,
+}
+
+local function set_markers(router, actions, note)
+  for name, texts in pairs(actions) do
+    if type(texts) == "string" then texts = { texts } end
+    for _, text in ipairs(texts) do
+      local code = C.lw_api_router_marker(router, marker_kinds[name], text, #text)
+      note_failed(code, "log_actions." .. name, note)
+    end
+  end
+end
+
 local function set_backend(router, opts, note)
   local function number(name, value)
     if value == nil then return end
@@ -161,6 +177,7 @@ local function set_backend(router, opts, note)
   text("model_log_file", opts.model_log_file)
   text("model_healthcheck_url", opts.model_healthcheck_url)
   number("max_sessions", opts.max_sessions)
+  set_markers(router, opts.log_actions or {}, note)
   for _, one in ipairs(opts.routes) do
     local bench = type(one.opts) == "table" and one.opts.benchmark
     if bench then number("max_perf", bench.max_perf) end

@@ -64,6 +64,7 @@ local shared = {
   generate_client_response = schema.fn,
   connect = seconds, first_byte = seconds, idle = seconds, total = seconds,
   on_disconnect = schema.one_of("abort", "drain"),
+  envelope = schema.boolean,
 }
 options.shared = schema.sorted_keys(shared)
 

@@ -590,6 +590,10 @@ void lw_upstream_close(lw_upstream *u) {
 
 unsigned lw_upstream_open_count(void) { return pool.open_count; }
 
+uint64_t lw_upstream_model_bytes(void) { return 0; }
+void lw_upstream_set_trust(const char *ca_file) { (void)ca_file; }
+void lw_upstream_set_keepalive(double seconds) { (void)seconds; }
+
 void lw_upstream_shutdown(void) {
   assert(pool.open_count == 0);
   while (!lw_list_empty(&pool.idle)) {

@@ -67,5 +67,14 @@ uint64_t lw_upstream_first_byte_ns(const lw_upstream *u);
 void lw_upstream_close(lw_upstream *u);
 
 unsigned lw_upstream_open_count(void);
+/* Bytes of answers (heads and bodies) that calls of the role "model" have received, ever: whether
+ * the model makes progress. */
+uint64_t lw_upstream_model_bytes(void);
+
+/* For all calls begun afterwards. ca_file: PEM certificates that https servers are checked with
+ * instead of the system's; NULL: the system's. Borrowed. */
+void lw_upstream_set_trust(const char *ca_file);
+/* How long an idle connection is used again, seconds > 0: less than the server's own keep-alive. */
+void lw_upstream_set_keepalive(double seconds);
 /* At exit, after every call was closed: drops idle connections and the transport. */
 void lw_upstream_shutdown(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * `luaworker serve`: a worker. Loads the script, listens, fetches the key, reports; SIGHUP reloads,
- * SIGTERM and SIGINT end it in steps. Owns the server and the current generation. */
+ * SIGTERM and SIGINT end it in steps. What can't start goes on reporting why. Owns the server and
+ * the current generation. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,51 +9,77 @@
 
 #include "floor/log.h"
 #include "loop/loop.h"
+#include "program/certificate.h"
+#include "program/facts.h"
 #include "program/program.h"
 #include "program/settings.h"
-#include "script/generation.h"
 #include "script/made.h"
+#include "worker/admin.h"
 #include "worker/pubkey.h"
+#include "worker/ready.h"
 #include "worker/report.h"
 #include "worker/service.h"
+#include "worker/session.h"
+#include "worker/startup.h"
+#include "worker/update.h"
 
 static struct {
   lw_serve_settings set;
   lw_site site;
+  const lw_builtin *builtins[8]; /* NULL-terminated */
   lw_server *server;
-  lw_generation *generation;
   lw_timer deadline;
+  char *failure; /* why it could not start */
   uint64_t started_ns;
-  int stops; /* signals to stop so far */
-  bool ready;
+  double loadtime_s, told_perf;    /* as reported; 0: not yet */
+  int stops;                       /* signals to stop so far */
+  bool started, was_ready, beacon; /* beacon: only reports why it could not start */
 } serve;
 
 /* -- readiness and reports -- */
 
-static void become_ready(void) {
-  if (serve.ready) return;
-  serve.ready = true;
-  double seconds = (double)(lw_now_ns() - serve.started_ns) / 1e9;
-  lw_info("ready after %.3f s", seconds);
-  if (serve.set.report_addr) lw_report_loaded(seconds, serve.generation->router->max_perf);
+static const char *present_error(void) {
+  return lw_service_get()->draining ? "the worker is draining" : lw_ready_error();
 }
 
-static void on_key(void) {
-  lw_report_error("");
-  become_ready();
+static void tell_loaded(void) {
+  if (serve.loadtime_s == 0) {
+    serve.loadtime_s = (double)(lw_now_ns() - serve.started_ns) / 1e9;
+    lw_info("ready after %.3f s", serve.loadtime_s);
+  } else if (!serve.was_ready) {
+    lw_info("ready again");
+  }
+  if (serve.was_ready && serve.told_perf == lw_startup_max_perf()) return;
+  serve.told_perf = lw_startup_max_perf();
+  lw_report_loaded(serve.loadtime_s, serve.told_perf);
 }
+
+static void on_ready_change(void) {
+  if (!serve.started) return;
+  bool ready = lw_ready_is();
+  if (ready) {
+    tell_loaded();
+  } else if (serve.was_ready) {
+    lw_warn("not ready any more: %s", lw_ready_error());
+  }
+  serve.was_ready = ready;
+  lw_report_error(present_error());
+}
+
+static void on_drain(void) { lw_report_error(present_error()); }
 
 static char *advertised_url(int port) {
   char name[64];
   snprintf(name, sizeof name, "VAST_TCP_PORT_%d", port);
   const char *mapped = getenv(name);
-  return lw_printf_dup("http://%s:%s", serve.set.public_ip ? serve.set.public_ip : "127.0.0.1",
+  return lw_printf_dup("http%s://%s:%s", serve.set.use_ssl ? "s" : "",
+                       serve.set.public_ip ? serve.set.public_ip : "127.0.0.1",
                        mapped ? mapped : name + sizeof "VAST_TCP_PORT_" - 1);
 }
 
-static void start_reports(void) {
+static void start_reports(int port) {
   const char *format = getenv("DELETE_REQUESTS_FORMAT");
-  char *url = advertised_url(lw_server_port(serve.server));
+  char *url = advertised_url(port);
   lw_report_settings settings = {
       .addresses = serve.set.report_addr,
       .worker_id = serve.set.container_id,
@@ -64,12 +91,52 @@ static void start_reports(void) {
   free(url);
 }
 
+/* -- what can go wrong at the start -- */
+
+static bool fail_start(char *why) {
+  lw_error("%s", why);
+  free(serve.failure);
+  serve.failure = why;
+  return false;
+}
+
+static bool set_scheme(void) {
+  lw_service *s = lw_service_get();
+  const char *why = NULL;
+  if (lw_scheme_set(s->scheme, serve.set.auth_scheme, &why) != LW_OK) {
+    return fail_start(lw_printf_dup("--auth-scheme %s: %s", serve.set.auth_scheme, why));
+  }
+  return true;
+}
+
+static bool set_url_check(void) {
+  lw_service *s = lw_service_get();
+  char *url = advertised_url(lw_server_port(serve.server));
+  lw_code code = lw_scheme_check_url(s->scheme, serve.set.auth_url_check, url);
+  free(url);
+  if (code == LW_OK) return true;
+  return fail_start(lw_printf_dup("--auth-url-check is warn, enforce or off, not \"%s\"",
+                                  serve.set.auth_url_check));
+}
+
+/* -- the key -- */
+
+static void on_key(void) { lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from the autoscaler"); }
+
+static void on_key_failure(const char *why) {
+  lw_ready_set(LW_GATE_KEY, LW_GATE_FAILED, "%s", why);
+}
+
 static bool load_public_key(void) {
   size_t n = 0;
   char *why_read = NULL, *pem = lw_script_read(serve.set.public_key, &n, &why_read);
   const char *why = why_read;
   bool ok = pem && lw_auth_set_key(lw_service_get()->auth, (lw_span){pem, n}, &why) == LW_OK;
-  if (!ok) lw_error("--public-key %s: %s", serve.set.public_key, why);
+  if (ok) {
+    lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from %s", serve.set.public_key);
+  } else {
+    fail_start(lw_printf_dup("--public-key %s: %s", serve.set.public_key, why));
+  }
   free(pem);
   free(why_read);
   return ok;
@@ -79,67 +146,95 @@ static bool start_key(void) {
   lw_service *s = lw_service_get();
   if (s->unsecured) {
     lw_warn("UNSECURED: signatures are not checked, anyone who reaches the port is served");
-    become_ready();
     return true;
   }
-  if (serve.set.public_key) {
-    if (!load_public_key()) return false;
-    become_ready();
-    return true;
-  }
+  if (serve.set.public_key) return load_public_key();
   if (serve.set.report_addr) {
-    lw_pubkey_start(serve.set.report_addr, s->auth, on_key, lw_report_error);
+    lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it", serve.set.report_addr);
+    lw_pubkey_start(serve.set.report_addr, s->auth, on_key, on_key_failure);
     return true;
   }
-  lw_error(
-      "no key to check signatures with: give --public-key FILE, set REPORT_ADDR to the "
-      "autoscaler's address, or set UNSECURED=true to serve everyone");
-  return false;
+  return fail_start(
+      lw_strdup("no key to check signatures with: give --public-key FILE, set REPORT_ADDR to the "
+                "autoscaler's address, or set UNSECURED=true to serve everyone"));
 }
 
 /* -- signals -- */
 
 static void on_reload(int signum) {
   (void)signum;
-  if (serve.stops) return;
+  if (serve.stops || !serve.server) return;
+  lw_certificate_reload();
+  lw_facts *f = lw_facts_get();
   char *why = NULL;
   uint64_t begun = lw_now_ns();
   lw_generation *fresh = lw_generation_load(serve.set.script, &why);
   if (!fresh) {
-    lw_error("reload failed, generation %u goes on: %s", serve.generation->number, why);
-    free(why);
+    lw_error("reload failed, generation %u goes on: %s", f->generation->number, why);
+    lw_facts_note_reload(why);
     return;
   }
-  lw_generation *old = serve.generation;
-  serve.generation = fresh;
+  lw_generation *old = f->generation;
+  f->generation = fresh;
   serve.site.router = fresh->router;
   lw_info("reloaded %s in %.1f ms: generation %u", serve.set.script,
           (double)(lw_now_ns() - begun) / 1e6, fresh->number);
+  lw_facts_note_reload(NULL);
+  lw_startup_replace(fresh->router);
   lw_generation_retire(old);
+}
+
+static void end_program(void) {
+  lw_timer_stop(&serve.deadline);
+  lw_report_stop();
+  lw_program_stop_when_quiet();
+}
+
+static void on_admin_closed(void) { lw_report_flush(end_program); }
+
+/* What could not start stays to report why, so that the fleet sees it (protocol §4). */
+static void become_beacon(void) {
+  char *text = lw_printf_dup("Worker Server failed to launch: %s", serve.failure);
+  lw_info("reporting the failure to the autoscaler until SIGTERM");
+  start_reports((int)serve.set.port);
+  lw_report_error(text);
+  free(text);
+  serve.beacon = true;
+}
+
+static void take_down(void) {
+  lw_sessions_stop();
+  lw_certificate_close();
+  lw_pubkey_stop();
+  lw_startup_stop();
+  lw_facts *f = lw_facts_get();
+  if (f->generation) lw_generation_retire(f->generation);
+  f->generation = NULL;
+  bool stays = serve.failure && serve.set.report_addr && !serve.stops;
+  lw_admin_close(stays ? become_beacon : on_admin_closed);
 }
 
 static void on_server_idle(void *owner) {
   (void)owner;
-  lw_timer_stop(&serve.deadline);
   lw_server_free(serve.server);
   serve.server = NULL;
-  lw_pubkey_stop();
-  lw_report_stop();
-  lw_generation_retire(serve.generation);
-  lw_program_stop_when_quiet();
+  take_down();
 }
 
 static void on_shutdown_deadline(lw_timer *t) {
   (void)t;
   lw_warn("the shutdown deadline has passed: cancelling %u requests", lw_request_count());
   if (serve.server) lw_server_cut(serve.server);
+  lw_admin_cut();
 }
 
 static void on_stop(int signum) {
+  if (++serve.stops == 1 && serve.beacon) end_program();
   if (!serve.server) return; /* it is ending already */
-  if (++serve.stops > 1) {
+  if (serve.stops > 1) {
     lw_warn("second signal: cancelling %u requests", lw_request_count());
     lw_server_cut(serve.server);
+    lw_admin_cut();
     return;
   }
   lw_info("%s: taking no new requests, %u running", signum == SIGTERM ? "SIGTERM" : "SIGINT",
@@ -164,16 +259,15 @@ static void take_signals(void) {
 
 /* -- starting -- */
 
-static bool write_port_file(int port) {
-  if (!serve.set.port_file) return true;
-  FILE *f = fopen(serve.set.port_file, "w");
+static bool write_port_file(const char *option, const char *path, int port) {
+  if (!path) return true;
+  FILE *f = fopen(path, "w");
   bool ok = f && fprintf(f, "%d\n", port) > 0;
   if (f && fclose(f) != 0) ok = false;
-  if (!ok) lw_error("--port-file %s: %s", serve.set.port_file, strerror(errno));
-  return ok;
+  return ok || fail_start(lw_printf_dup("%s %s: %s", option, path, strerror(errno)));
 }
 
-static bool start_server(void) {
+static lw_server_limits server_limits(void) {
   const lw_serve_settings *set = &serve.set;
   lw_server_limits limits = lw_server_limits_default;
   limits.max_connections = (unsigned)set->max_connections;
@@ -181,59 +275,114 @@ static bool start_server(void) {
   limits.body_timeout_ms = (uint64_t)(set->body_timeout * 1000);
   limits.idle_timeout_ms = (uint64_t)(set->idle_timeout * 1000);
   limits.write_timeout_ms = (uint64_t)(set->write_timeout * 1000);
+  return limits;
+}
+
+static void set_site(void) {
+  size_t n = 0;
+  for (; n < lw_session_builtin_count; n++) serve.builtins[n] = &lw_session_builtins[n];
+  serve.builtins[n] = &lw_update_builtin;
+  serve.site.builtins = serve.builtins;
+  serve.site.router = lw_facts_get()->generation->router;
+  lw_update_set(serve.set.master_token, serve.set.update_file);
+}
+
+static bool open_certificate(void) {
+  const lw_serve_settings *set = &serve.set;
+  char *why = NULL;
+  if (!set->use_ssl || lw_certificate_open(serve.server, set->ssl_cert, set->ssl_key, &why)) {
+    return true;
+  }
+  return fail_start(why);
+}
+
+static bool start_server(void) {
+  const lw_serve_settings *set = &serve.set;
+  lw_server_limits limits = server_limits();
   const char *why = NULL;
-  serve.site.router = serve.generation->router;
+  set_site();
   serve.server =
       lw_server_open(set->host, (int)set->port, &limits, &lw_service_events, &serve.site, &why);
-  if (!serve.server) {
-    lw_error("%s", why);
-    return false;
-  }
+  if (!serve.server) return fail_start(lw_strdup(why));
   int port = lw_server_port(serve.server);
-  lw_info("%s listens on http://%s:%d", set->script, set->host, port);
-  return write_port_file(port);
+  if (!open_certificate() || !set_url_check()) return false;
+  lw_info("%s listens on http%s://%s:%d", set->script, set->use_ssl ? "s" : "", set->host, port);
+  return write_port_file("--port-file", set->port_file, port);
+}
+
+static bool start_admin(void) {
+  const lw_serve_settings *set = &serve.set;
+  lw_server_limits limits = server_limits();
+  int port = set->internal_port >= 0 ? (int)set->internal_port : set->port ? (int)set->port + 1 : 0;
+  const char *why = NULL;
+  lw_admin_settings settings = {set->internal_addr, port, &limits, on_drain, lw_facts_write};
+  if (!lw_admin_open(&settings, &why)) return fail_start(lw_strdup(why));
+  return write_port_file("--internal-port-file", set->internal_port_file, lw_admin_port());
 }
 
 static bool load_first(void) {
   char *why = NULL;
-  serve.generation = lw_generation_load(serve.set.script, &why);
-  if (serve.generation) return true;
-  lw_error("%s", why);
-  free(why);
-  return false;
+  lw_generation *g = lw_facts_get()->generation = lw_generation_load(serve.set.script, &why);
+  return g || fail_start(why);
+}
+
+static void start_watching(void) {
+  const lw_serve_settings *set = &serve.set;
+  lw_startup_settings settings = {set->model_log, set->health_url, set->benchmark_cache,
+                                  set->stall_timeout};
+  lw_sessions_start();
+  lw_startup_begin(&settings, serve.site.router);
+  serve.started = true;
+  on_ready_change();
 }
 
 static bool start_all(void) {
-  if (!load_first()) return false;
-  if (!start_server()) {
-    lw_generation_retire(serve.generation);
-    return false;
+  lw_ready_init(on_ready_change);
+  if (!set_scheme() || !load_first()) return false;
+  if (!start_server() || !start_admin() || !start_key()) return false;
+  start_reports(lw_server_port(serve.server));
+  start_watching();
+  return true;
+}
+
+static void give_up(void) {
+  if (serve.server) {
+    lw_server_stop(serve.server, on_server_idle);
+  } else {
+    take_down();
   }
-  start_reports();
-  return start_key();
+}
+
+static void setup_service(void) {
+  const lw_serve_settings *set = &serve.set;
+  lw_service_init(&(lw_queue_limits){(unsigned)set->queue_count, set->queue_bytes});
+  lw_service *s = lw_service_get();
+  s->unsecured = set->unsecured;
+  s->max_body = set->max_body;
+  s->model_url = set->model_url;
+  lw_upstream_set_trust(set->model_ca);
+  if (set->model_keepalive > 0) lw_upstream_set_keepalive(set->model_keepalive);
 }
 
 static int serve_script(void) {
   serve.started_ns = lw_now_ns();
+  lw_facts *f = lw_facts_get();
+  f->script = serve.set.script;
+  f->started_s = lw_wall_s();
   lw_program_raise_limits();
   lw_loop_init();
-  lw_service_init(&(lw_queue_limits){(unsigned)serve.set.queue_count, serve.set.queue_bytes});
-  lw_service *s = lw_service_get();
-  s->unsecured = serve.set.unsecured;
-  s->max_body = serve.set.max_body;
-  s->model_url = serve.set.model_url;
+  setup_service();
+  lw_facts_register();
   lw_timer_init(&serve.deadline, on_shutdown_deadline);
   take_signals();
   bool ok = start_all();
-  if (!ok && serve.server) {
-    lw_server_stop(serve.server, on_server_idle);
-  } else if (!ok) {
-    lw_program_stop_when_quiet();
-  }
+  if (!ok) give_up();
   lw_loop_run();
   lw_timer_fini(&serve.deadline);
   if (ok) lw_program_log_counters();
   lw_program_close();
+  lw_facts_fini();
+  free(serve.failure);
   return ok ? 0 : 1;
 }
 

@@ -12,7 +12,17 @@ static lw_serve_settings settings = {.host = "0.0.0.0",
                                      .log_level = "info",
                                      .log_format = "auto",
                                      .master_token = "",
+                                     .ssl_cert = "/etc/instance.crt",
+                                     .ssl_key = "/etc/instance.key",
+                                     .internal_addr = "127.0.0.1",
+                                     .auth_scheme = "url",
+                                     .auth_url_check = "warn",
+                                     .benchmark_cache = ".has_benchmark",
+                                     .update_file = "/.force_update",
+                                     .stall_timeout = 300,
+                                     .model_keepalive = 4,
                                      .port = 3000,
+                                     .internal_port = -1,
                                      .max_connections = 8192,
                                      .queue_count = 1024,
                                      .header_timeout = 30,
@@ -36,12 +46,34 @@ static const lw_option options[] = {
     TEXT("host", host, "ADDR", "address to listen on", NULL),
     NUMBER("port", port, "port to listen on, 0 for any", "WORKER_PORT", 0, 65535),
     TEXT("port-file", port_file, "FILE", "write the port here once listening", NULL),
+    {"use-ssl", LW_OPTION_FLAG, &settings.use_ssl, NULL, "TLS on the port", "USE_SSL", 0, 0},
+    TEXT("ssl-cert", ssl_cert, "FILE", "certificate chain, PEM; loaded anew when it changes",
+         "SSL_CERT"),
+    TEXT("ssl-key", ssl_key, "FILE", "its key, PEM", "SSL_KEY"),
+    TEXT("internal-addr", internal_addr, "ADDR", "address of the internal port", NULL),
+    NUMBER("internal-port", internal_port, "metrics, status, drain; -1: port + 1, 0: any",
+           "WORKER_HTTP_PORT", -1, 65535),
+    TEXT("internal-port-file", internal_port_file, "FILE", "write the internal port here", NULL),
     TEXT("public-key", public_key, "FILE", "PEM key that signatures are checked with", NULL),
     TEXT("model-url", model_url, "URL", "model server, instead of the script's", NULL),
     TEXT("report-addr", report_addr, "URLS", "autoscaler base URLs, comma-separated",
          "REPORT_ADDR"),
     {"unsecured", LW_OPTION_FLAG, &settings.unsecured, NULL, "do not check signatures", "UNSECURED",
      0, 0},
+    TEXT("auth-scheme", auth_scheme, "NAMES", "url, sorted, legacy, or a comma list tried in order",
+         "AUTH_SCHEME"),
+    TEXT("auth-url-check", auth_url_check, "MODE",
+         "a signed URL that is not ours: warn, enforce or off", "AUTH_URL_CHECK"),
+    TEXT("model-log", model_log, "FILE", "the model's log, when the script names none",
+         "MODEL_LOG"),
+    TEXT("health-url", health_url, "URL", "health check, when the script has none: URL or path",
+         "MODEL_HEALTH_ENDPOINT"),
+    TEXT("model-ca", model_ca, "FILE", "PEM certificates that an https model is checked with",
+         NULL),
+    SECONDS("model-keepalive", model_keepalive, "idle connections to the model are kept so long"),
+    SECONDS("stall-timeout", stall_timeout,
+            "no byte from a busy model for so long: check it; 0: off"),
+    TEXT("benchmark-cache", benchmark_cache, "FILE", "where the benchmark's result is kept", NULL),
     BYTES("max-body", max_body, "largest request body"),
     NUMBER("max-connections", max_connections, "client connections at once", NULL, 1, 1000000),
     NUMBER("queue-count", queue_count, "requests that may wait", NULL, 0, 1000000),
@@ -55,6 +87,7 @@ static const lw_option options[] = {
     TEXT("log-format", log_format, "FORMAT", "auto, text or json", "LOG_FORMAT"),
     NUMBER("container-id", container_id, "reported as id", "CONTAINER_ID", 0, 0),
     TEXT("master-token", master_token, "TEXT", "reported as mtoken", "MASTER_TOKEN"),
+    TEXT("update-file", update_file, "FILE", "written by POST /pyworker/update", NULL),
     TEXT("public-ip", public_ip, "ADDR", "address in the advertised URL", "PUBLIC_IPADDR"),
     TEXT("backend", backend, "NAME", "serve workers/NAME.lua", "BACKEND"),
 };
@@ -76,26 +109,8 @@ static const char *script_of_backend(const char *backend) {
   return path;
 }
 
-/* Settings of the protocol that would change what is served, and are not built: better no worker
- * than one that quietly does something else. */
-static void refuse_what_is_missing(void) {
-  const char *schemes = getenv("AUTH_SCHEME");
-  lw_span rest = lw_span_of(schemes), scheme;
-  bool known = !schemes || !*schemes;
-  while (lw_span_next(&rest, ',', &scheme)) known = known || lw_span_eq(scheme, LW_SPAN("url"));
-  if (!known) {
-    lw_usage_error("serve", "AUTH_SCHEME is \"%s\", but only the scheme url is supported", schemes);
-  }
-  if (lw_text_is_true(getenv("USE_SSL"))) {
-    lw_usage_error("serve",
-                   "USE_SSL is set, but TLS on the client port is not supported yet: "
-                   "end it in front of the worker and unset USE_SSL");
-  }
-}
-
 void lw_serve_settings_read(lw_serve_settings *set, int argc, char **argv) {
   int first = lw_options_parse(&command, argc, argv);
-  refuse_what_is_missing();
   lw_options_setup_log("serve", settings.log_level, settings.log_format);
   if (argc - first > 1) lw_usage_error("serve", "one script, not also %s", argv[first + 1]);
   settings.script = first < argc ? argv[first] : script_of_backend(settings.backend);

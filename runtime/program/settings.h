@@ -7,11 +7,15 @@
 /* Texts are borrowed from argv and the environment; times in seconds. */
 typedef struct lw_serve_settings {
   const char *script, *host, *port_file, *public_key, *model_url, *report_addr, *log_level,
-      *log_format, *backend, *master_token, *public_ip;
-  int64_t port, max_connections, queue_count, container_id;
-  double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout;
+      *log_format, *backend, *master_token, *public_ip, *ssl_cert, *ssl_key, *internal_addr,
+      *internal_port_file, *auth_scheme, *auth_url_check, *model_log, *health_url, *benchmark_cache,
+      *update_file, *model_ca;
+  int64_t port, internal_port /* -1: the one after port */, max_connections, queue_count,
+      container_id;
+  double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout, stall_timeout,
+      model_keepalive;
   uint64_t max_body, queue_bytes;
-  bool unsecured;
+  bool unsecured, use_ssl;
 } lw_serve_settings;
 
 /* Fills *set and sets the log up. Wrong ones, and --help, end the process. */

@@ -16,6 +16,7 @@
 #include "script/task.h"
 #include "wire/doc.h"
 #include "worker/auth.h"
+#include "worker/session.h"
 #include "worker/tokens.h"
 #include "worker/work.h"
 
@@ -80,6 +81,9 @@ void lw_api_request_text(struct lw_request *r, int what, lw_span *out) {
       break;
     case LW_REQUEST_PAYLOAD:
       if (r->body) *out = w->payload;
+      break;
+    case LW_REQUEST_SESSION:
+      if (w->session) *out = lw_span_of(lw_session_id(w->session));
       break;
     default:
       break;
@@ -325,6 +329,11 @@ struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *met
 void lw_api_model_url(lw_span *out) {
   const char *url = lw_service_get()->model_url;
   *out = url ? lw_span_of(url) : span("", 0);
+}
+
+int lw_api_router_marker(struct lw_router *r, int kind, const char *p, size_t n) {
+  if (lw_router_add_marker(r, (lw_marker_kind)kind, span(p, n)) == LW_OK) return LW_OK;
+  return fail_with(LW_PROTOCOL, "is empty or more than one line");
 }
 
 int lw_api_router_publish(struct lw_router *r) {

@@ -141,12 +141,19 @@ struct lw_router *lw_api_router_new(void); /* belongs to the VM */
  * model_healthcheck_url. LW_MISUSE: no such name; LW_PROTOCOL: bad value (see lw_api_error). */
 int lw_api_router_number(struct lw_router *r, const char *name, double value);
 int lw_api_router_text(struct lw_router *r, const char *name, const char *p, size_t n);
+enum {
+  LW_LOG_MODEL_LOADED,
+  LW_LOG_MODEL_ERROR,
+  LW_LOG_INFO_LINE,
+};
+/* A substring to look for in the model's log. LW_PROTOCOL: empty, or more than a line. */
+int lw_api_router_marker(struct lw_router *r, int kind, const char *p, size_t n);
 /* NULL when method and path are taken or bad (see lw_api_error). GET routes answer HEAD too. */
 struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *method,
                                   size_t method_n, const char *path, size_t path_n, int job);
-/* Numbers: parallel, payload_hook, response_hook (0 or 1), max_queue_time, connect, first_byte,
- * idle, total, workload (a constant, when no hook counts it), drain_on_disconnect. Text: endpoint
- * (path at the model). */
+/* Numbers: parallel, payload_hook, response_hook, bare (0 or 1), max_queue_time, connect,
+ * first_byte, idle, total, workload (a constant, when no hook counts it), drain_on_disconnect.
+ * Text: endpoint (path at the model). */
 int lw_api_route_number(struct lw_route *r, const char *name, double value);
 int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_t n);
 /* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */

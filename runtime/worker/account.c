@@ -43,8 +43,8 @@ typedef struct sum {
 
 struct lw_account {
   lw_list running;
-  unsigned in_flight, working;
-  sum load;
+  unsigned in_flight, working, in_sessions; /* the last: of those in flight */
+  sum load, wait_load;
   lw_totals totals; /* the workloads are the rounded values of `by_outcome` and `received` */
   sum received, by_outcome[LW_REJECTED + 1];
   struct {
@@ -165,9 +165,11 @@ static void remember_ended(lw_account *a, const lw_record *r) {
       (lw_ended){r->request_idx, r->outcome, r->received_at, r->working_at, r->ended_at};
 }
 
-static void begin(lw_account *a, lw_record *r, int64_t reqnum, int64_t request_idx,
-                  double workload) {
+static void begin(lw_account *a, lw_record *r, lw_record_kind kind, int64_t reqnum,
+                  int64_t request_idx, double workload) {
+  if (kind == LW_RECORD_IN_SESSION) reqnum = request_idx = -1;
   *r = (lw_record){.outcome = LW_RUNNING,
+                   .kind = kind,
                    .workload = bounded(workload),
                    .request_idx = request_idx,
                    .reqnum = reqnum,
@@ -193,18 +195,20 @@ static void count_outcome(lw_account *a, const lw_record *r) {
   if (r->outcome == LW_REJECTED) sum_add(&a->since.rejected, r->workload);
 }
 
-void lw_account_receive(lw_account *a, lw_record *r, int64_t reqnum, int64_t request_idx,
-                        double workload) {
-  begin(a, r, reqnum, request_idx, workload);
+void lw_account_receive(lw_account *a, lw_record *r, lw_record_kind kind, int64_t reqnum,
+                        int64_t request_idx, double workload) {
+  begin(a, r, kind, reqnum, request_idx, workload);
   lw_list_append(&a->running, &r->node);
   a->in_flight++;
+  a->in_sessions += kind == LW_RECORD_IN_SESSION;
   sum_add(&a->load, r->workload);
+  if (kind == LW_RECORD_REQUEST) sum_add(&a->wait_load, r->workload);
   sum_add(&a->since.received, r->workload);
 }
 
 void lw_account_reject(lw_account *a, lw_record *r, int64_t reqnum, int64_t request_idx,
                        double workload) {
-  begin(a, r, reqnum, request_idx, workload);
+  begin(a, r, LW_RECORD_REQUEST, reqnum, request_idx, workload);
   r->outcome = LW_REJECTED;
   r->ended_at = r->received_at;
   count_outcome(a, r);
@@ -215,8 +219,9 @@ void lw_account_reweigh(lw_account *a, lw_record *r, double workload) {
   assert(r->outcome == LW_RUNNING && lw_list_linked(&r->node));
   double next = bounded(workload);
   /* Out and in rather than by the difference, which would be rounded before the sums see it. */
-  sum *sums[] = {&a->load, &a->received, &a->since.received};
-  for (size_t i = 0; i < LW_ARRAY_SIZE(sums); i++) {
+  sum *sums[] = {&a->load, &a->received, &a->since.received, &a->wait_load};
+  size_t n = LW_ARRAY_SIZE(sums) - (r->kind != LW_RECORD_REQUEST);
+  for (size_t i = 0; i < n; i++) {
     sum_add(sums[i], -r->workload);
     sum_add(sums[i], next);
   }
@@ -240,8 +245,10 @@ void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome) {
   lw_list_remove(&r->node);
   a->in_flight--;
   if (r->working) a->working--;
+  a->in_sessions -= r->kind == LW_RECORD_IN_SESSION;
   sum_add(&a->load, -r->workload);
-  if (a->in_flight == 0) a->load = (sum){0, 0};
+  if (r->kind == LW_RECORD_REQUEST) sum_add(&a->wait_load, -r->workload);
+  if (a->in_flight == 0) a->load = a->wait_load = (sum){0, 0};
   r->outcome = outcome;
   r->ended_at = lw_wall_s();
   a->changes++;
@@ -251,8 +258,10 @@ void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome) {
 }
 
 double lw_account_load(const lw_account *a) { return at_least_0(a->load.value); }
+double lw_account_wait_load(const lw_account *a) { return at_least_0(a->wait_load.value); }
 unsigned lw_account_in_flight(const lw_account *a) { return a->in_flight; }
 unsigned lw_account_queued(const lw_account *a) { return a->in_flight - a->working; }
+unsigned lw_account_told(const lw_account *a) { return a->in_flight - a->in_sessions; }
 const lw_totals *lw_account_totals(const lw_account *a) { return &a->totals; }
 
 static bool is_close(double a, double b) {
@@ -260,16 +269,19 @@ static bool is_close(double a, double b) {
 }
 
 bool lw_account_consistent(const lw_account *a) {
-  unsigned running = 0, working = 0;
-  sum load = {0, 0};
+  unsigned running = 0, working = 0, in_sessions = 0;
+  sum load = {0, 0}, wait_load = {0, 0};
   for (const lw_list *l = a->running.next; l != &a->running; l = l->next) {
     const lw_record *r = LW_CONTAINER_OF(l, lw_record, node);
     if (r->outcome != LW_RUNNING) return false;
     running++;
     working += r->working;
+    in_sessions += r->kind == LW_RECORD_IN_SESSION;
     sum_add(&load, r->workload);
+    if (r->kind == LW_RECORD_REQUEST) sum_add(&wait_load, r->workload);
   }
   if (running != a->in_flight || working != a->working) return false;
+  if (in_sessions != a->in_sessions || !is_close(wait_load.value, a->wait_load.value)) return false;
   const lw_totals *t = &a->totals;
   if (t->received != t->success + t->error + t->cancelled + t->rejected + running) return false;
   sum whole = load;

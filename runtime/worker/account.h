@@ -18,10 +18,20 @@ const char *lw_outcome_name(lw_outcome o); /* "running" "success" "error" "cance
 const char *lw_outcome_wire_name(
     lw_outcome o); /* protocol §4: "Success" "Error" "Cancelled" "Rejected" */
 
+/* Protocol §6: a session is one request in flight for as long as it is open; the requests inside it
+ * weigh on the load, but are not counted and told one by one, nor do they delay others' estimate.
+ */
+typedef enum lw_record_kind {
+  LW_RECORD_REQUEST,
+  LW_RECORD_SESSION,
+  LW_RECORD_IN_SESSION
+} lw_record_kind;
+
 /* Embedded in the owner of a request; in the account's list from receive to end. */
 typedef struct lw_record {
   lw_list node; /* private */
   lw_outcome outcome;
+  lw_record_kind kind;
   bool working; /* its call to the model has begun */
   double workload;
   int64_t request_idx, reqnum;              /* -1: not known */
@@ -45,9 +55,10 @@ lw_account *lw_account_new(void);
 void lw_account_free(lw_account *a); /* asserts that nothing runs */
 
 /* Counts a request in. The record (any content) becomes RUNNING and counts in flight. Workloads are
- * made finite here: negative or NaN counts as 0, more than 1e15 as 1e15. */
-void lw_account_receive(lw_account *a, lw_record *r, int64_t reqnum, int64_t request_idx,
-                        double workload);
+ * made finite here: negative or NaN counts as 0, more than 1e15 as 1e15. The numbers of a request
+ * within a session are not kept. */
+void lw_account_receive(lw_account *a, lw_record *r, lw_record_kind kind, int64_t reqnum,
+                        int64_t request_idx, double workload);
 /* A request the worker refuses before it was taken in (bad signature): received and rejected in
  * one. */
 void lw_account_reject(lw_account *a, lw_record *r, int64_t reqnum, int64_t request_idx,
@@ -60,8 +71,10 @@ void lw_account_working(lw_account *a,
 void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome);
 
 double lw_account_load(const lw_account *a);        /* workload in flight */
+double lw_account_wait_load(const lw_account *a);   /* of that, what estimates of waits count */
 unsigned lw_account_in_flight(const lw_account *a); /* requests in flight: queued and working */
 unsigned lw_account_queued(const lw_account *a);    /* in flight and not working */
+unsigned lw_account_told(const lw_account *a);      /* in flight, without those inside sessions */
 const lw_totals *lw_account_totals(const lw_account *a);
 /* received = success + error + cancelled + rejected + in flight, and the same for workloads within
  * rounding; also that the list agrees with the counters. */

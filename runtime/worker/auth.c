@@ -250,6 +250,20 @@ static bool decode_base64(lw_span text, unsigned char *out, size_t n) {
   return (bits & ((1u << held) - 1)) == 0;
 }
 
+size_t lw_auth_decode_base64(lw_span s, char *out) {
+  while (s.n && s.p[s.n - 1] == '=') s.n--;
+  uint32_t bits = 0;
+  size_t n = 0;
+  for (size_t i = 0; i < s.n; i++) {
+    unsigned char c = (unsigned char)s.p[i];
+    int digit = base64_digit(c == '-' ? '+' : c == '_' ? '/' : c);
+    if (digit < 0) return 0;
+    bits = bits << 6 | (uint32_t)digit;
+    if (i % 4 != 0) out[n++] = (char)(bits >> (6 - 2 * (i % 4)));
+  }
+  return n;
+}
+
 static bool rsa_verify(lw_auth *a, lw_span message, const unsigned char *signature) {
   EVP_PKEY_CTX *padding = NULL; /* belongs to the digest */
   a->rsa_verifications++;

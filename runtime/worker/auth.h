@@ -29,6 +29,9 @@ lw_code lw_auth_verify(lw_auth *a, lw_span message, lw_span signature,
  * building the text. Same results as lw_auth_verify. */
 lw_code lw_auth_verify_url(lw_auth *a, lw_span url, lw_span signature,
                            const char **why) LW_MUST_CHECK;
+/* What the base64 text in s says, into out (s.n bytes are enough): either alphabet, padding or
+ * none; 0 when it is none. For auth_data in header fields, where strictness proves nothing. */
+size_t lw_auth_decode_base64(lw_span s, char *out);
 /* Cache figures, for tests and metrics. */
 uint64_t lw_auth_cache_hits(const lw_auth *a);
 uint64_t lw_auth_rsa_verifications(const lw_auth *a);

@@ -41,9 +41,11 @@ static int check_shape(const lw_json *j, uint32_t auth, uint32_t payload, lw_buf
   return 422;
 }
 
-static int check_keys(const lw_json *j, const uint32_t *values, lw_buf *out) {
+static int check_keys(const lw_json *j, const uint32_t *values, bool needs_request_idx,
+                      lw_buf *out) {
   bool first = true;
   for (int i = 0; i < KEY_COUNT; i++) {
+    if (i == REQUEST_IDX && !values[i] && !needs_request_idx) continue;
     bool text = i == ENDPOINT || i == SIGNATURE || i == URL;
     const char *wrong = !values[i]                                       ? "missing parameter"
                         : text && !is_kind(j, values[i], LW_JSON_STRING) ? "not a string"
@@ -89,27 +91,47 @@ static int64_t read_whole(const lw_json *j, uint32_t node) {
   return n->kind == LW_JSON_INT && n->integer >= 0 ? n->integer : -1;
 }
 
-int lw_envelope_read(const lw_json *j, lw_envelope *e, lw_buf *refusal) {
-  *e = (lw_envelope){.reqnum = -1, .request_idx = -1};
-  if (j->error) {
-    lw_buf_add_span(refusal, LW_SPAN("{\"error\":\"invalid JSON\"}"));
-    return 422;
-  }
-  bool object = j->nodes[0].kind == LW_JSON_OBJECT;
-  uint32_t auth = object ? lw_json_member(j, 0, LW_SPAN("auth_data")) : 0;
-  e->payload = object ? lw_json_member(j, 0, LW_SPAN("payload")) : 0;
-  int status = check_shape(j, auth, e->payload, refusal);
-  if (status) return status;
+/* The fields of auth_data at node e->auth. */
+static int read_auth(const lw_json *j, bool needs_request_idx, lw_envelope *e, lw_buf *refusal) {
   uint32_t values[KEY_COUNT];
-  for (int i = 0; i < KEY_COUNT; i++) values[i] = lw_json_member(j, auth, lw_span_of(keys[i]));
-  status = check_keys(j, values, refusal);
+  for (int i = 0; i < KEY_COUNT; i++) values[i] = lw_json_member(j, e->auth, lw_span_of(keys[i]));
+  int status = check_keys(j, values, needs_request_idx, refusal);
   if (status) return status;
   e->url = lw_json_string(j, values[URL]);
   e->signature = lw_json_string(j, values[SIGNATURE]);
   e->endpoint = lw_json_string(j, values[ENDPOINT]);
   e->cost = read_cost(j, values[COST]);
   e->reqnum = read_whole(j, values[REQNUM]);
-  e->request_idx = read_whole(j, values[REQUEST_IDX]);
+  if (values[REQUEST_IDX]) e->request_idx = read_whole(j, values[REQUEST_IDX]);
+  return 0;
+}
+
+static int refuse_json(lw_buf *refusal) {
+  lw_buf_add_span(refusal, LW_SPAN("{\"error\":\"invalid JSON\"}"));
+  return 422;
+}
+
+int lw_envelope_read_auth(const lw_json *j, bool needs_request_idx, lw_envelope *e,
+                          lw_buf *refusal) {
+  *e = (lw_envelope){.reqnum = -1, .request_idx = -1};
+  if (j->error) return refuse_json(refusal);
+  if (j->nodes[0].kind != LW_JSON_OBJECT) {
+    complain(refusal, true, "auth_data", "not an object");
+    lw_buf_add_span(refusal, LW_SPAN("}"));
+    return 422;
+  }
+  return read_auth(j, needs_request_idx, e, refusal);
+}
+
+int lw_envelope_read(const lw_json *j, bool needs_request_idx, lw_envelope *e, lw_buf *refusal) {
+  *e = (lw_envelope){.reqnum = -1, .request_idx = -1};
+  if (j->error) return refuse_json(refusal);
+  bool object = j->nodes[0].kind == LW_JSON_OBJECT;
+  e->auth = object ? lw_json_member(j, 0, LW_SPAN("auth_data")) : 0;
+  e->payload = object ? lw_json_member(j, 0, LW_SPAN("payload")) : 0;
+  int status = check_shape(j, e->auth, e->payload, refusal);
+  if (!status) status = read_auth(j, needs_request_idx, e, refusal);
+  if (status) return status;
   uint32_t session = lw_json_member(j, 0, LW_SPAN("session_id"));
   e->has_session = session && j->nodes[session].kind != LW_JSON_NULL;
   if (e->has_session && is_kind(j, session, LW_JSON_STRING))

@@ -11,7 +11,7 @@
 
 #include "exchange/upstream.h"
 #include "floor/log.h"
-#include "wire/json.h"
+#include "wire/json_put.h"
 
 enum {
   LOOK_MS = 1000,
@@ -74,26 +74,6 @@ uint64_t lw_report_failures(void) { return report.failures; }
 
 /* -- writing -- */
 
-static void put(lw_body *b, const char *text) { lw_body_append(b, text, strlen(text)); }
-
-static void put_integer(lw_body *b, int64_t v) {
-  char text[24];
-  lw_body_append(b, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)v));
-}
-
-static void put_number(lw_body *b, double v) {
-  char text[32];
-  size_t n = lw_json_number_text(text, v);
-  lw_body_append(b, n ? text : "0", n ? n : 1);
-}
-
-static void put_text(lw_body *b, const char *text) {
-  lw_span s = lw_span_of(text);
-  char *escaped = lw_alloc(lw_json_escaped_size(s));
-  lw_body_append(b, escaped, lw_json_escape(escaped, s));
-  free(escaped);
-}
-
 static double used_disk_gb(void) {
   struct statvfs v;
   if (statvfs("/", &v) != 0) return report.disk_gb;
@@ -104,12 +84,12 @@ static void put_working_idxs(lw_body *b) {
   size_t max = lw_account_in_flight(report.account);
   int64_t *idxs = lw_alloc((max + 1) * sizeof *idxs);
   size_t n = lw_account_working_idxs(report.account, idxs, max);
-  put(b, "[");
+  lw_put(b, "[");
   for (size_t i = 0; i < n; i++) {
-    if (i) put(b, ",");
-    put_integer(b, idxs[i]);
+    if (i) lw_put(b, ",");
+    lw_put_integer(b, idxs[i]);
   }
-  put(b, "]");
+  lw_put(b, "]");
   free(idxs);
 }
 
@@ -119,14 +99,14 @@ static lw_body *write_status(void) {
   report.tried_ms = lw_now_ms();
   report.disk_tried_gb = used_disk_gb();
   lw_body *b = lw_body_new();
-  put(b, "{\"id\":");
-  put_integer(b, report.worker_id);
-  put(b, ",\"mtoken\":");
-  put_text(b, report.master_token);
-  put(b, ",\"version\":\"1.1.0\",\"error_msg\":");
-  put_text(b, report.error_msg);
-  put(b, ",\"url\":");
-  put_text(b, report.url);
+  lw_put(b, "{\"id\":");
+  lw_put_integer(b, report.worker_id);
+  lw_put(b, ",\"mtoken\":");
+  lw_put_text(b, report.master_token);
+  lw_put(b, ",\"version\":\"1.1.0\",\"error_msg\":");
+  lw_put_text(b, report.error_msg);
+  lw_put(b, ",\"url\":");
+  lw_put_text(b, report.url);
   const struct {
     const char *key;
     double value;
@@ -137,21 +117,21 @@ static lw_body *write_status(void) {
       {"rej_load", report.sums.rej_load},
       {"max_perf", report.max_perf},
       {"cur_perf", report.sums.cur_perf},
-      {"num_requests_working", lw_account_in_flight(report.account)},
+      {"num_requests_working", lw_account_told(report.account)},
       {"num_requests_recieved", (double)lw_account_distinct_reqnums(report.account)},
       {"additional_disk_usage", report.disk_tried_gb - report.disk_gb},
       {"cur_capacity", 0},
       {"max_capacity", 0},
   };
   for (size_t i = 0; i < LW_ARRAY_SIZE(numbers); i++) {
-    put(b, ",\"");
-    put(b, numbers[i].key);
-    put(b, "\":");
-    put_number(b, numbers[i].value);
+    lw_put(b, ",\"");
+    lw_put(b, numbers[i].key);
+    lw_put(b, "\":");
+    lw_put_number(b, numbers[i].value);
   }
-  put(b, ",\"working_request_idxs\":");
+  lw_put(b, ",\"working_request_idxs\":");
   put_working_idxs(b);
-  put(b, "}");
+  lw_put(b, "}");
   return b;
 }
 
@@ -160,17 +140,17 @@ static bool is_good(const lw_ended *e) {
 }
 
 static void put_ended(lw_body *b, const lw_ended *e) {
-  put(b, "{\"request_idx\":");
-  put_integer(b, e->request_idx);
-  put(b, is_good(e) ? ",\"success\":true,\"status\":\"" : ",\"success\":false,\"status\":\"");
-  put(b, lw_outcome_wire_name(e->outcome));
-  put(b, "\",\"entered_queue_at\":");
-  put_number(b, e->received_at);
-  put(b, ",\"work_started_at\":");
-  put_number(b, e->working_at);
-  put(b, ",\"work_completed_at\":");
-  put_number(b, e->ended_at);
-  put(b, "}");
+  lw_put(b, "{\"request_idx\":");
+  lw_put_integer(b, e->request_idx);
+  lw_put(b, is_good(e) ? ",\"success\":true,\"status\":\"" : ",\"success\":false,\"status\":\"");
+  lw_put(b, lw_outcome_wire_name(e->outcome));
+  lw_put(b, "\",\"entered_queue_at\":");
+  lw_put_number(b, e->received_at);
+  lw_put(b, ",\"work_started_at\":");
+  lw_put_number(b, e->working_at);
+  lw_put(b, ",\"work_completed_at\":");
+  lw_put_number(b, e->ended_at);
+  lw_put(b, "}");
 }
 
 static bool is_in_part(const lw_ended *e, batch_part part) {
@@ -187,25 +167,25 @@ static bool batch_holds(batch_part part) {
 static lw_body *write_ended(void) {
   bool v1 = report.delete_requests_v1;
   lw_body *b = lw_body_new();
-  put(b, "{\"worker_id\":");
-  put_integer(b, report.worker_id);
-  put(b, ",\"mtoken\":");
-  put_text(b, report.master_token);
-  if (v1) put(b, report.part == PART_GOOD ? ",\"success\":true" : ",\"success\":false");
-  put(b, v1 ? ",\"request_idxs\":[" : ",\"requests\":[");
+  lw_put(b, "{\"worker_id\":");
+  lw_put_integer(b, report.worker_id);
+  lw_put(b, ",\"mtoken\":");
+  lw_put_text(b, report.master_token);
+  if (v1) lw_put(b, report.part == PART_GOOD ? ",\"success\":true" : ",\"success\":false");
+  lw_put(b, v1 ? ",\"request_idxs\":[" : ",\"requests\":[");
   bool first = true;
   for (size_t i = 0; i < report.batch_n; i++) {
     const lw_ended *e = &report.batch[i];
     if (!is_in_part(e, report.part)) continue;
-    if (!first) put(b, ",");
+    if (!first) lw_put(b, ",");
     first = false;
     if (v1) {
-      put_integer(b, e->request_idx);
+      lw_put_integer(b, e->request_idx);
     } else {
       put_ended(b, e);
     }
   }
-  put(b, "]}");
+  lw_put(b, "]}");
   return b;
 }
 
@@ -428,6 +408,8 @@ void lw_report_start(const lw_report_settings *s, lw_account *account) {
   lw_timer_start(&report.tick, LOOK_MS);
   lw_loop_wake(&report.look);
 }
+
+void lw_report_flush(void (*on_done)(void)) { on_done(); }
 
 void lw_report_stop(void) {
   if (!report.running) return;

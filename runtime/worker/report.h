@@ -17,6 +17,9 @@ void lw_report_start(const lw_report_settings *s, lw_account *account);
  * right after the post that is under way. No-ops while no reports run. */
 void lw_report_loaded(double loadtime_s, double max_perf);
 void lw_report_error(const char *error_msg);
+/* Tells once more what has not been told, for at most 2 s, then calls on_done (in the drain, also
+ * when there is nothing to tell or no reports run). */
+void lw_report_flush(void (*on_done)(void));
 /* No further reports; a running post is given up. */
 void lw_report_stop(void);
 /* Posts that were not taken, each attempt counted. */

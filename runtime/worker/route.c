@@ -26,12 +26,14 @@ typedef struct option {
 static const option route_numbers[] = {
     NUMBER(parallel), NUMBER(payload_hook),        NUMBER(response_hook), NUMBER(max_queue_time),
     NUMBER(connect),  NUMBER(first_byte),          NUMBER(idle),          NUMBER(total),
-    NUMBER(workload), NUMBER(drain_on_disconnect),
+    NUMBER(workload), NUMBER(drain_on_disconnect), NUMBER(bare),
 };
 static const option route_texts[] = {{"endpoint", offsetof(lw_route, endpoint)}};
 static const option router_numbers[] = {
     {"max_sessions", offsetof(lw_router, max_sessions)},
     {"max_perf", offsetof(lw_router, max_perf)},
+    {"benchmark_job", offsetof(lw_router, benchmark_job)},
+    {"start_job", offsetof(lw_router, start_job)},
 };
 static const option router_texts[] = {
     {"model_server_url", offsetof(lw_router, model_server_url)},
@@ -80,6 +82,7 @@ lw_code lw_route_set_text(lw_route *r, const char *name, lw_span value) {
 lw_router *lw_router_new(void) {
   lw_router *r = lw_calloc(1, sizeof *r);
   r->refs = 1;
+  r->max_sessions = 10;
   return r;
 }
 
@@ -103,10 +106,19 @@ void lw_router_free(lw_router *r) {
     free(route);
   }
   free(r->routes);
+  for (size_t i = 0; i < r->marker_count; i++) free(r->markers[i].text);
+  free(r->markers);
   free(r->model_server_url);
   free(r->model_log_file);
   free(r->model_healthcheck_url);
   free(r);
+}
+
+lw_code lw_router_add_marker(lw_router *r, lw_marker_kind kind, lw_span text) {
+  if (text.n == 0 || memchr(text.p, '\n', text.n) || memchr(text.p, 0, text.n)) return LW_PROTOCOL;
+  r->markers = lw_realloc(r->markers, (r->marker_count + 1) * sizeof *r->markers);
+  r->markers[r->marker_count++] = (lw_marker){kind, lw_span_dup(text)};
+  return LW_OK;
 }
 
 static bool parse_method(lw_span name, lw_h1_method *method) {

@@ -7,6 +7,7 @@
 
 #include "exchange/request.h"
 #include "exchange/upstream.h"
+#include "worker/markers.h"
 
 typedef enum lw_route_kind {
   LW_KIND_HANDLER,
@@ -27,11 +28,13 @@ typedef struct lw_route {
   double connect, first_byte, idle, total;      /* seconds; 0: none */
   double workload;                              /* when no hook counts it */
   double drain_on_disconnect;
+  double bare; /* no envelope: the body is the payload, auth_data comes in a field */
 } lw_route;
 
 /* How the layer above runs a script's part of a request. */
 typedef struct lw_task_ops {
-  /* A new task for r (r->work is set). Wakes it; it runs in a later step of the drain. */
+  /* A new task for r (r->work is set), or for a job of the script's own (r NULL). Wakes it; it runs
+   * in a later step of the drain. */
   struct lw_task *(*start)(struct lw_router *router, lw_request *r, int job);
   void (*cancel)(struct lw_task *task); /* its pending and later waits end with LW_CANCELLED */
   void (*wake)(struct lw_task *task);
@@ -42,6 +45,10 @@ typedef struct lw_router {
   size_t count;
   char *model_server_url, *model_log_file, *model_healthcheck_url;
   double max_sessions, max_perf;
+  double benchmark_job, start_job; /* jobs of the script's own; 0: none */
+  lw_marker *markers;              /* log_actions */
+  size_t marker_count;
+  uint64_t digest; /* of the script's text: tells whether it is the one that was measured */
   const lw_task_ops *ops;
   void *owner; /* the generation */
   unsigned refs;
@@ -61,6 +68,8 @@ lw_code lw_router_set_number(lw_router *r, const char *name, double value) LW_MU
 lw_code lw_router_set_text(lw_router *r, const char *name, lw_span value) LW_MUST_CHECK;
 lw_code lw_route_set_number(lw_route *r, const char *name, double value) LW_MUST_CHECK;
 lw_code lw_route_set_text(lw_route *r, const char *name, lw_span value) LW_MUST_CHECK;
+/* LW_PROTOCOL for an empty text or a line end in it. */
+lw_code lw_router_add_marker(lw_router *r, lw_marker_kind kind, lw_span text) LW_MUST_CHECK;
 /* All is set: builds the URLs. */
 void lw_router_seal(lw_router *r);
 

@@ -9,15 +9,19 @@
 #include <stdlib.h>
 
 #include "floor/log.h"
+#include "wire/json.h"
 #include "worker/envelope.h"
+#include "worker/metrics.h"
 #include "worker/service.h"
+#include "worker/session.h"
+#include "worker/startup.h"
 
 static void settle_when_over(lw_work *w);
 
 /* -- the end -- */
 
 static lw_outcome outcome_of(const lw_work *w) {
-  if (w->request->state == LW_REQUEST_GONE) return LW_CANCELLED_OUTCOME;
+  if (w->request->state == LW_REQUEST_GONE || w->dropped) return LW_CANCELLED_OUTCOME;
   if (w->admission == LW_ADMIT_REFUSED) return LW_REJECTED;
   bool error = w->failed || w->model_status >= 500 || w->request->state == LW_REQUEST_CUT;
   return error ? LW_ERROR : LW_SUCCESS;
@@ -43,9 +47,15 @@ static void log_end(const lw_work *w) {
     }
   }
   lw_request_log(w->request, &note);
+  lw_metrics_note(w);
+}
+
+static void note_model_end(lw_work *w) {
+  if (w->model_begun_ns && !w->model_ended_ns) w->model_ended_ns = lw_now_ns();
 }
 
 static void stop_model(lw_work *w) {
+  note_model_end(w);
   lw_pipe_stop(&w->pipe);
   if (w->upstream) lw_upstream_close(w->upstream);
   w->upstream = NULL;
@@ -69,6 +79,7 @@ static void settle_when_over(lw_work *w) {
   lw_queue_leave(lw_service_get()->queue, &w->entry);
   close_account(w);
   log_end(w);
+  lw_session_leave(w);
   lw_timer_fini(&w->queue_deadline);
   lw_wake_cancel(&w->wake);
   drop_envelope(w);
@@ -83,7 +94,9 @@ static void settle_when_over(lw_work *w) {
 
 static void count_in(lw_work *w, double workload) {
   w->counted = true;
-  lw_account_receive(lw_service_get()->account, &w->record, w->reqnum, w->request_idx, workload);
+  lw_account_receive(lw_service_get()->account, &w->record,
+                     w->session ? LW_RECORD_IN_SESSION : LW_RECORD_REQUEST, w->reqnum,
+                     w->request_idx, workload);
 }
 
 static void note_failure(lw_work *w, const char *source, const char *text) {
@@ -130,6 +143,18 @@ void lw_work_on_gone(lw_request *r) {
   settle_when_over(w);
 }
 
+void lw_work_drop(lw_work *w) {
+  if (lw_request_is_over(w->request)) return;
+  w->dropped = true;
+  if (w->task) w->route->router->ops->cancel(w->task);
+  stop_model(w);
+  if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
+  lw_response_error(w->request, 410, NULL, "the session was closed");
+  close_account(w);
+  lw_queue_leave(lw_service_get()->queue, &w->entry);
+  settle_when_over(w);
+}
+
 bool lw_work_drain(lw_work *w, lw_upstream *u) {
   if (w->request->state != LW_REQUEST_GONE || w->route->drain_on_disconnect <= 0) return false;
   w->upstream = u;
@@ -145,9 +170,13 @@ int lw_work_status_for(lw_code failure) { return failure == LW_TIMEOUT ? 504 : 5
 void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error) {
   if (status) w->model_status = status;
   if (failure != LW_OK && failure != LW_CANCELLED) note_failure(w, "model", error);
+  if (failure == LW_IO) lw_startup_model_unreachable();
 }
 
-void lw_work_model_done(lw_work *w) { lw_queue_leave(lw_service_get()->queue, &w->entry); }
+void lw_work_model_done(lw_work *w) {
+  note_model_end(w);
+  lw_queue_leave(lw_service_get()->queue, &w->entry);
+}
 
 static void on_piped(lw_pipe *p, lw_code result) {
   lw_work *w = LW_CONTAINER_OF(p, lw_work, pipe);
@@ -155,6 +184,7 @@ static void on_piped(lw_pipe *p, lw_code result) {
   if (result != LW_OK) {
     char text[400];
     snprintf(text, sizeof text, "%s", lw_upstream_error(w->upstream));
+    if (result == LW_IO) lw_startup_model_unreachable();
     lw_work_fail(w, lw_work_status_for(result), "model", text, (lw_span){0, 0});
     return;
   }
@@ -163,6 +193,7 @@ static void on_piped(lw_pipe *p, lw_code result) {
 }
 
 static void begin_call(lw_work *w) {
+  if (!w->model_begun_ns) w->model_begun_ns = lw_now_ns();
   if (w->counted) lw_account_working(lw_service_get()->account, &w->record);
 }
 
@@ -317,7 +348,7 @@ static lw_code enter_queue(lw_work *w) {
 
 static lw_code ask_admission(lw_work *w, double workload) {
   lw_service *s = lw_service_get();
-  double estimate = lw_queue_estimate_s(lw_account_load(s->account), w->route->router->max_perf);
+  double estimate = lw_queue_estimate_s(lw_account_wait_load(s->account), lw_startup_max_perf());
   count_in(w, workload);
   if (w->route->max_queue_time >= 0 && estimate > w->route->max_queue_time) {
     refuse_busy(w, estimate, "the worker is busy");
@@ -372,27 +403,82 @@ static void reject_signature(lw_work *w, const char *why) {
   lw_response_error(w->request, 401, NULL, "invalid signature");
 }
 
-static bool check_envelope(lw_work *w) {
+/* The signature, and the session if it names one. 0, or the status with its body in `refusal`. */
+static int check_auth(lw_work *w, const lw_json *j, const lw_envelope *e, lw_buf *refusal) {
+  const char *why = NULL;
+  lw_service *s = lw_service_get();
+  w->reqnum = e->reqnum;
+  w->request_idx = e->request_idx;
+  w->cost = e->cost;
+  if (!s->unsecured && lw_scheme_verify(s->scheme, j, e, &why) != LW_OK) {
+    reject_signature(w, why);
+    return 0;
+  }
+  if (!e->has_session || lw_session_join(w, e->session)) return 0;
+  lw_buf_add_span(refusal, LW_SPAN("{\"error\":\"invalid session\"}"));
+  return 410;
+}
+
+static int read_envelope(lw_work *w, lw_buf *refusal) {
   lw_envelope e;
+  const lw_json *j = &w->doc->json;
+  bool needs_idx = lw_scheme_needs_request_idx(lw_service_get()->scheme);
+  int status = lw_envelope_read(j, needs_idx, &e, refusal);
+  if (status) return status;
+  w->payload_root = e.payload;
+  w->payload = lw_json_text(j, e.payload);
+  return check_auth(w, j, &e, refusal);
+}
+
+/* What a client of the model's own kind can send: auth_data as JSON or as its base64, in a field of
+ * its own or in place of an API key. */
+static lw_doc *auth_from_fields(const lw_headers *h) {
+  lw_span text = {0, 0};
+  if (!lw_headers_get(h, LW_SPAN("x-auth-data"), &text)) {
+    lw_span bearer = LW_SPAN("Bearer ");
+    if (!lw_headers_get(h, LW_SPAN("authorization"), &text) || text.n <= bearer.n) return NULL;
+    if (!lw_span_ieq((lw_span){text.p, bearer.n}, bearer)) return NULL;
+    text = (lw_span){text.p + bearer.n, text.n - bearer.n};
+  }
+  if (text.n && text.p[0] == '{') return lw_doc_parse_copy(text.p, text.n);
+  char *plain = lw_alloc(text.n + 1);
+  size_t n = lw_auth_decode_base64(text, plain);
+  lw_doc *doc = lw_doc_parse_copy(plain, n);
+  free(plain);
+  return doc;
+}
+
+/* A bare route: the body is the payload. */
+static int read_bare(lw_work *w, lw_buf *refusal) {
+  const lw_json *payload = &w->doc->json;
+  const lw_headers *fields = &w->request->head->headers;
+  lw_envelope e = {.reqnum = -1, .request_idx = -1};
+  if (payload->error || payload->nodes[0].kind != LW_JSON_OBJECT) {
+    lw_buf_add_span(refusal, LW_SPAN("{\"error\":\"invalid JSON\"}"));
+    return 422;
+  }
+  w->payload = lw_json_text(payload, 0);
+  lw_doc *auth = auth_from_fields(fields);
+  int status = 0;
+  if (!auth && !lw_service_get()->unsecured) {
+    lw_buf_add_span(refusal, LW_SPAN("{\"auth_data\":\"field missing\"}"));
+    status = 401;
+  } else if (auth && !lw_service_get()->unsecured) {
+    bool needs_idx = lw_scheme_needs_request_idx(lw_service_get()->scheme);
+    status = lw_envelope_read_auth(&auth->json, needs_idx, &e, refusal);
+    if (status) status = 401; /* an API key, perhaps: a client of that kind expects this answer */
+  }
+  e.has_session = lw_headers_get(fields, LW_SPAN("x-session-id"), &e.session);
+  if (!status) status = check_auth(w, auth ? &auth->json : NULL, &e, refusal);
+  lw_doc_unref(auth);
+  return status;
+}
+
+static bool check_envelope(lw_work *w) {
   lw_buf refusal;
   lw_buf_init(&refusal, 0, 65536, 0);
   w->doc = lw_doc_parse(w->request->body);
-  int status = lw_envelope_read(&w->doc->json, &e, &refusal);
-  if (status == 0) {
-    w->reqnum = e.reqnum;
-    w->request_idx = e.request_idx;
-    w->cost = e.cost;
-    w->payload_root = e.payload;
-    w->payload = lw_json_text(&w->doc->json, e.payload);
-    const char *why = NULL;
-    lw_service *s = lw_service_get();
-    if (!s->unsecured && lw_auth_verify_url(s->auth, e.url, e.signature, &why) != LW_OK) {
-      reject_signature(w, why);
-    } else if (e.has_session) {
-      status = 410;
-      lw_buf_add_span(&refusal, LW_SPAN("{\"error\":\"invalid session\"}"));
-    }
-  }
+  int status = w->route->bare > 0 ? read_bare(w, &refusal) : read_envelope(w, &refusal);
   if (status) lw_response_send(w->request, status, "application/json", lw_buf_peek(&refusal));
   lw_buf_fini(&refusal);
   return !lw_request_is_over(w->request);
@@ -424,6 +510,7 @@ void lw_work_begin(lw_route *route, lw_request *r) {
   r->work = w;
   lw_router_ref(route->router);
   lw_list_init(&w->record.node);
+  lw_list_init(&w->session_node);
   lw_queue_entry_init(&w->entry);
   lw_timer_init(&w->queue_deadline, on_queue_deadline);
   lw_wake_init(&w->wake, run_turn);

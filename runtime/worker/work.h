@@ -41,15 +41,21 @@ typedef struct lw_work {
   lw_upstream *upstream; /* the piped call to the model */
   lw_pipe pipe;
   int model_status;
-  bool failed;        /* it counts as an error */
-  const char *source; /* who failed: static text */
-  char *error;        /* for the log line */
+  struct lw_session *session;              /* which it is in; NULL: none */
+  lw_list session_node;                    /* private to worker/session */
+  bool dropped;                            /* its session was closed: it counts as cancelled */
+  uint64_t model_begun_ns, model_ended_ns; /* monotonic; 0: not yet */
+  bool failed;                             /* it counts as an error */
+  const char *source;                      /* who failed: static text */
+  char *error;                             /* for the log line */
 } lw_work;
 
 /* r is complete and its owner from now on. */
 void lw_work_begin(lw_route *route, lw_request *r);
 void lw_work_on_gone(lw_request *r); /* its client left */
 void lw_work_on_turn(lw_queue_entry *entry);
+/* Its session was closed: answers 410 if nothing was sent yet, else cuts; the model call stops. */
+void lw_work_drop(lw_work *w);
 
 /* -- for scripts; all in the drain -- */
 static inline lw_work *lw_work_of(const lw_request *r) { return r->work; }

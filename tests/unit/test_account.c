@@ -22,7 +22,7 @@ static void one_request_from_received_to_success(void **state) {
   lw_record r;
   memset(&r, 0xff, sizeof(r));
   double before = lw_wall_s();
-  lw_account_receive(a, &r, 7, 70, 12.5);
+  lw_account_receive(a, &r, LW_RECORD_REQUEST, 7, 70, 12.5);
   assert_int_equal(r.outcome, LW_RUNNING);
   assert_false(r.working);
   assert_true(r.received_at >= before - 1 && r.working_at == 0 && r.ended_at == 0);
@@ -60,7 +60,7 @@ static void each_outcome_has_its_own_counters(void **state) {
   for (int i = 0; i < 4; i++) {
     for (int k = 0; k <= i; k++) {
       lw_record r;
-      lw_account_receive(a, &r, i * 10 + k, -1, 1 << i);
+      lw_account_receive(a, &r, LW_RECORD_REQUEST, i * 10 + k, -1, 1 << i);
       if (k) lw_account_working(a, &r);
       lw_account_end(a, &r, outcomes[i]);
       assert_int_equal(lw_account_queued(a), 0);
@@ -98,7 +98,7 @@ static void a_rejected_workload_counts_in_rej_load_alone(void **state) {
   assert_int_equal(refused.outcome, LW_REJECTED);
   assert_true(refused.received_at > 0 && refused.ended_at == refused.received_at);
   assert_int_equal(lw_account_in_flight(a), 0);
-  lw_account_receive(a, &late, 2, 20, 30);
+  lw_account_receive(a, &late, LW_RECORD_REQUEST, 2, 20, 30);
   assert_true(lw_account_sums(a).new_load == 30);
   lw_account_end(a, &late, LW_REJECTED);
   lw_report_sums sums = lw_account_sums(a);
@@ -114,15 +114,15 @@ static void sums_stay_until_a_report_was_taken(void **state) {
   (void)state;
   lw_account *a = lw_account_new();
   lw_record r[4];
-  lw_account_receive(a, &r[0], 0, -1, 10);
-  lw_account_receive(a, &r[1], 1, -1, 20);
+  lw_account_receive(a, &r[0], LW_RECORD_REQUEST, 0, -1, 10);
+  lw_account_receive(a, &r[1], LW_RECORD_REQUEST, 1, -1, 20);
   lw_account_end(a, &r[0], LW_SUCCESS);
   lw_report_sums first = lw_account_sums(a);
   assert_true(first.new_load == 30 && first.cur_perf == 10 && first.rej_load == 0);
   /* The report fails: the next one carries the same. Then events come while it is under way. */
   lw_report_sums second = lw_account_sums(a);
   assert_true(second.new_load == 30 && second.changes == first.changes);
-  lw_account_receive(a, &r[2], 2, -1, 5);
+  lw_account_receive(a, &r[2], LW_RECORD_REQUEST, 2, -1, 5);
   lw_account_end(a, &r[1], LW_SUCCESS);
   lw_account_reject(a, &r[3], 3, -1, 7);
   assert_true(lw_account_sums(a).changes > second.changes);
@@ -144,18 +144,18 @@ static void new_load_is_not_below_0_and_owes_nothing_to_the_next_report(void **s
   (void)state;
   lw_account *a = lw_account_new();
   lw_record r[3];
-  lw_account_receive(a, &r[0], 0, -1, 100);
+  lw_account_receive(a, &r[0], LW_RECORD_REQUEST, 0, -1, 100);
   lw_report_sums sums = lw_account_sums(a);
   lw_account_reported(a, &sums);
   lw_account_end(a, &r[0], LW_CANCELLED_OUTCOME);
   sums = lw_account_sums(a);
   assert_true(sums.new_load == 0);
-  lw_account_receive(a, &r[1], 1, -1, 40); /* while that report is under way */
+  lw_account_receive(a, &r[1], LW_RECORD_REQUEST, 1, -1, 40); /* while that report is under way */
   lw_account_reported(a, &sums);
   assert_close(lw_account_sums(a).new_load, 40);
   lw_account_end(a, &r[1], LW_CANCELLED_OUTCOME);
   assert_close(lw_account_sums(a).new_load, 0);
-  lw_account_receive(a, &r[2], 2, -1, 50); /* received − cancelled: 90 − 40 */
+  lw_account_receive(a, &r[2], LW_RECORD_REQUEST, 2, -1, 50); /* received − cancelled: 90 − 40 */
   assert_close(lw_account_sums(a).new_load, 50);
   lw_account_end(a, &r[2], LW_SUCCESS);
   lw_account_free(a);
@@ -172,7 +172,7 @@ static void every_event_moves_changes(void **state) {
     assert_true((next = lw_account_sums(a).changes) > last); \
     last = next;                                             \
   } while (0)
-  ASSERT_MOVED(lw_account_receive(a, &r, 1, 1, 1));
+  ASSERT_MOVED(lw_account_receive(a, &r, LW_RECORD_REQUEST, 1, 1, 1));
   ASSERT_MOVED(lw_account_reweigh(a, &r, 2));
   ASSERT_MOVED(lw_account_working(a, &r));
   ASSERT_MOVED(lw_account_end(a, &r, LW_SUCCESS));
@@ -185,8 +185,8 @@ static void a_reweighed_request_counts_with_its_new_workload_everywhere(void **s
   (void)state;
   lw_account *a = lw_account_new();
   lw_record r, other;
-  lw_account_receive(a, &r, 0, -1, 0);
-  lw_account_receive(a, &other, 1, -1, 3);
+  lw_account_receive(a, &r, LW_RECORD_REQUEST, 0, -1, 0);
+  lw_account_receive(a, &other, LW_RECORD_REQUEST, 1, -1, 3);
   lw_account_reweigh(a, &r, 80);
   assert_true(r.workload == 80 && lw_account_load(a) == 83);
   assert_true(lw_account_sums(a).new_load == 83);
@@ -207,8 +207,8 @@ static void a_senseless_workload_spoils_no_sum(void **state) {
   const double counted[] = {0, 0, 0, 1e15, 1e15};
   for (size_t i = 0; i < LW_ARRAY_SIZE(senseless); i++) {
     lw_record r, steady;
-    lw_account_receive(a, &steady, -1, -1, 0.1);
-    lw_account_receive(a, &r, -1, -1, senseless[i]);
+    lw_account_receive(a, &steady, LW_RECORD_REQUEST, -1, -1, 0.1);
+    lw_account_receive(a, &r, LW_RECORD_REQUEST, -1, -1, senseless[i]);
     assert_true(r.workload == counted[i]);
     lw_account_reweigh(a, &r, senseless[i]);
     lw_account_end(a, &r, LW_SUCCESS);
@@ -226,13 +226,14 @@ static void the_load_does_not_drift(void **state) {
     N = 50
   };
   lw_record r[N], steady;
-  lw_account_receive(a, &steady, -1, -1, 1e-3); /* in flight throughout: nothing is ever reset */
+  lw_account_receive(a, &steady, LW_RECORD_REQUEST, -1, -1,
+                     1e-3); /* in flight throughout: nothing is ever reset */
   srand(7);
-  for (int i = 0; i < N; i++) lw_account_receive(a, &r[i], -1, -1, 0.1 * rand());
+  for (int i = 0; i < N; i++) lw_account_receive(a, &r[i], LW_RECORD_REQUEST, -1, -1, 0.1 * rand());
   for (int step = 0; step < 200000; step++) {
     int i = rand() % N;
     lw_account_end(a, &r[i], LW_SUCCESS);
-    lw_account_receive(a, &r[i], -1, -1, 0.1 * rand());
+    lw_account_receive(a, &r[i], LW_RECORD_REQUEST, -1, -1, 0.1 * rand());
   }
   for (int i = 0; i < N; i++) lw_account_end(a, &r[i], LW_SUCCESS);
   assert_true(fabs(lw_account_load(a) - 1e-3) < 1e-12);
@@ -244,7 +245,7 @@ static void the_load_does_not_drift(void **state) {
 
 static void see(lw_account *a, int64_t reqnum) {
   lw_record r;
-  lw_account_receive(a, &r, reqnum, -1, 1);
+  lw_account_receive(a, &r, LW_RECORD_REQUEST, reqnum, -1, 1);
   lw_account_end(a, &r, LW_SUCCESS);
 }
 
@@ -302,7 +303,7 @@ static void idxs_of_those_in_flight(void **state) {
   lw_account *a = lw_account_new();
   lw_record r[4];
   const int64_t idxs[] = {11, -1, 0, 13};
-  for (int i = 0; i < 4; i++) lw_account_receive(a, &r[i], -1, idxs[i], 1);
+  for (int i = 0; i < 4; i++) lw_account_receive(a, &r[i], LW_RECORD_REQUEST, -1, idxs[i], 1);
   int64_t out[4] = {-7, -7, -7, -7};
   assert_int_equal(lw_account_working_idxs(a, out, 4), 3);
   assert_true(out[0] == 11 && out[1] == 0 && out[2] == 13 && out[3] == -7);
@@ -318,7 +319,7 @@ static void idxs_of_those_in_flight(void **state) {
 
 static void end_with_idx(lw_account *a, int64_t idx, lw_outcome outcome) {
   lw_record r;
-  lw_account_receive(a, &r, -1, idx, 1);
+  lw_account_receive(a, &r, LW_RECORD_REQUEST, -1, idx, 1);
   lw_account_working(a, &r);
   lw_account_end(a, &r, outcome);
 }
@@ -431,7 +432,7 @@ static void random_walk_agrees_with_the_records(void **state) {
       ends++;
       ended_workload += workload;
     } else if (!runs[i]) {
-      lw_account_receive(a, &r[i], rand(), rand(), workload);
+      lw_account_receive(a, &r[i], LW_RECORD_REQUEST, rand(), rand(), workload);
       runs[i] = true;
     } else if (rand() % 3 == 0) {
       lw_account_reweigh(a, &r[i], workload);
@@ -464,7 +465,7 @@ static void a_record_changed_behind_the_books_is_noticed(void **state) {
   (void)state;
   lw_account *a = lw_account_new();
   lw_record r;
-  lw_account_receive(a, &r, -1, -1, 10);
+  lw_account_receive(a, &r, LW_RECORD_REQUEST, -1, -1, 10);
   r.workload = 11;
   assert_false(lw_account_consistent(a));
   r.workload = 10;

@@ -26,7 +26,7 @@ static int read_text(const char *text) {
   doc = lw_doc_parse_copy(text, strlen(text));
   lw_buf out;
   lw_buf_init(&out, 0, 65536, 0);
-  int status = lw_envelope_read(&doc->json, &e, &out);
+  int status = lw_envelope_read(&doc->json, true, &e, &out);
   size_t n = 0;
   while (out.size) {
     lw_span s = lw_buf_peek(&out);

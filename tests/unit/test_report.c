@@ -213,7 +213,7 @@ static void start_reports_to(bool v1, int servers) {
 
 static void end_one(int64_t reqnum, lw_outcome outcome, double workload) {
   lw_record r;
-  lw_account_receive(account, &r, reqnum, reqnum + 1000, workload);
+  lw_account_receive(account, &r, LW_RECORD_REQUEST, reqnum, reqnum + 1000, workload);
   if (outcome == LW_SUCCESS) lw_account_working(account, &r);
   lw_account_end(account, &r, outcome);
 }
@@ -288,8 +288,8 @@ static void test_first_report(void **state) {
   (void)state;
   start_reports_to(false, 1);
   lw_record queued, working;
-  lw_account_receive(account, &queued, 5, 77, 12.5);
-  lw_account_receive(account, &working, 6, 78, 2);
+  lw_account_receive(account, &queued, LW_RECORD_REQUEST, 5, 77, 12.5);
+  lw_account_receive(account, &working, LW_RECORD_REQUEST, 6, 78, 2);
   lw_account_working(account, &working);
   await_posts(&one.status, 1);
   parse(&one.status, 0);

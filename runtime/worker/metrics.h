@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ * What /metrics shows, in Prometheus' text form: counters and histograms of requests, kept here, and
+ * gauges read when asked, from the rooms that have them. docs/metrics.md lists the names. */
+#pragma once
+
+#include "wire/body.h"
+#include "worker/work.h"
+
+/* A request of a route (not of a builtin) is over: its record, times and outcome are final. */
+void lw_metrics_note(const lw_work *w);
+/* A figure of a higher layer; texts static. counter: only grows. */
+void lw_metrics_register(const char *name, const char *help, bool counter, double (*read)(void));
+void lw_metrics_write(lw_body *out);
+void lw_metrics_fini(void);
