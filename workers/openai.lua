@@ -1,5 +1,6 @@
 -- Any server that speaks the OpenAI API (vLLM, SGLang, llama.cpp, ...). Payloads and answers pass
--- as they are; the workload is the number of tokens that a client asks for.
+-- as they are; the workload is the number of tokens that a client asks for. ENVELOPE=false serves
+-- the model's own clients, which send their payload without an envelope around it.
 local worker = require "luaworker"
 
 local DEFAULT_TOKENS = 256 -- when the client names no limit
@@ -12,6 +13,7 @@ return worker.backend {
   model_server_url = worker.env("MODEL_SERVER_URL", "http://127.0.0.1:18000"),
   model_log_file = worker.env "MODEL_LOG",
   allow_parallel_requests = true,
+  envelope = worker.env("ENVELOPE", true),
   count_workload = count_tokens_asked_for,
   log_actions = {
     model_loaded = { "Application startup complete.", "server is listening on" },
