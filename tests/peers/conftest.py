@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Real programs of others against the real binary. Runs under build/venv's Python (tools/peers.sh);
-shares the harness and fixtures of tests/e2e."""
+shares the harness and the fixtures of tests/e2e."""
 
+import importlib.util
 import pathlib
-import sys
 
-E2E = pathlib.Path(__file__).resolve().parents[1] / "e2e"
-sys.path.insert(0, str(E2E))
-
-from conftest import *  # noqa: E402,F401,F403
+FILE = pathlib.Path(__file__).resolve().parents[1] / "e2e/conftest.py"
+spec = importlib.util.spec_from_file_location("e2e_conftest", FILE)
+fixtures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fixtures)
+globals().update({k: v for k, v in vars(fixtures).items() if not k.startswith("__")})

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from harness.model import echo
 from harness.worker import BINARY, ROOT, run
 
 DEPLOY = ROOT / "examples/deploy"
@@ -60,8 +61,8 @@ def test_probes_ask_what_the_worker_answers(start):
 
 
 def test_the_worker_of_the_config_map_loads(start, model):
-    model.on("/v1/chat/completions", lambda x: x.answer_json({"choices": []}))
-    model.on("/health", lambda x: x.answer_json({}))
+    model.on("/v1/chat/completions", echo)
+    model.on("/health", echo)
     script = next(one for one in OBJECTS if one["kind"] == "ConfigMap")["data"]["worker.lua"]
     worker = start(script)
     worker.wait_ready()

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from harness.message import auth_data
+from harness.model import says
 from harness.timing import PATIENCE, wait_until
 from harness.worker import ROOT
 
@@ -36,6 +37,7 @@ def piece(text):
 
 def chat(exchange):
     """What an OpenAI server answers: echoes the last message, streamed word by word if asked."""
+    exchange.read_body()
     asked = exchange.json()
     text = asked["messages"][-1]["content"]
     if not asked.get("stream"):
@@ -51,7 +53,7 @@ def chat(exchange):
 def open_worker(start, model, tmp_path):
     """open_worker(**Worker's options): ready, its benchmark declared by a cache of its own."""
     model.on("/v1/chat/completions", chat)
-    model.on("/v1/completions", lambda x: x.answer_json({"choices": []}))
+    model.on("/v1/completions", says({"choices": []}))
 
     def open_one(**options):
         environment = {"ENVELOPE": "false", "MODEL_NAME": "m"}
@@ -60,9 +62,20 @@ def open_worker(start, model, tmp_path):
     return open_one
 
 
-def client_of(worker, key="none", **options):
-    options = {"max_retries": 0, "timeout": PATIENCE, **options}
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{worker.port}/v1", api_key=key, **options)
+@pytest.fixture
+def client_of(start):
+    """client_of(worker, key) → a client without retries; closed at the end, before the workers."""
+    clients = []
+
+    def make(worker, key="none", **options):
+        options = {"max_retries": 0, "timeout": PATIENCE, **options}
+        url = f"http://127.0.0.1:{worker.port}/v1"
+        clients.append(openai.OpenAI(base_url=url, api_key=key, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
 
 
 def signed_key(signer, **changes):
@@ -75,7 +88,7 @@ def ask(client, text="hello there", **options):
     return client.chat.completions.create(model="m", messages=messages, **options)
 
 
-def test_whole_answer_unsigned(open_worker):
+def test_whole_answer_unsigned(open_worker, client_of):
     worker = open_worker()
     answer = ask(client_of(worker), "grüße 🙂", max_tokens=7)
     assert answer.choices[0].message.content == "grüße 🙂"
@@ -84,14 +97,14 @@ def test_whole_answer_unsigned(open_worker):
     assert line["outcome"] == "success" and line["workload"] == 7
 
 
-def test_stream_unsigned(open_worker):
+def test_stream_unsigned(open_worker, client_of):
     words = [
         chunk.choices[0].delta.content for chunk in ask(client_of(open_worker()), stream=True)
     ]
     assert words == ["hello ", "there "]
 
 
-def test_api_key_carries_the_signature(open_worker, signer, model):
+def test_api_key_carries_the_signature(open_worker, client_of, signer, model):
     worker = open_worker(unsecured=False, options=["--public-key", signer.public_file])
     client = client_of(worker, signed_key(signer))
     assert ask(client).choices[0].message.content == "hello there"
@@ -100,7 +113,7 @@ def test_api_key_carries_the_signature(open_worker, signer, model):
         assert "Authorization" not in exchange.headers, "the key reached the model"
 
 
-def test_field_of_its_own_carries_the_signature(open_worker, signer):
+def test_field_of_its_own_carries_the_signature(open_worker, client_of, signer):
     worker = open_worker(unsecured=False, options=["--public-key", signer.public_file])
     data = auth_data(url=WORKER_URL, signature=signer.sign_url(WORKER_URL))
     client = client_of(worker, default_headers={"X-Auth-Data": json.dumps(data)})
@@ -108,7 +121,7 @@ def test_field_of_its_own_carries_the_signature(open_worker, signer):
 
 
 @pytest.mark.parametrize("key", ["sk-proj-abc", "%%%", base64.b64encode(b"{}").decode()])
-def test_other_keys_are_refused_as_the_client_expects(open_worker, signer, model, key):
+def test_other_keys_are_refused_as_the_client_expects(open_worker, client_of, signer, model, key):
     worker = open_worker(unsecured=False, options=["--public-key", signer.public_file])
     with pytest.raises(openai.AuthenticationError):
         ask(client_of(worker, key))
@@ -117,17 +130,18 @@ def test_other_keys_are_refused_as_the_client_expects(open_worker, signer, model
     assert not model.seen("/v1/chat/completions")
 
 
-def test_models_own_errors_come_through(open_worker, model):
+def test_models_own_errors_come_through(open_worker, client_of, model):
     worker = open_worker()
-    model.on("/v1/chat/completions", lambda x: x.answer_json({"error": {"message": "bad"}}, 400))
+    model.on("/v1/chat/completions", says({"error": {"message": "bad"}}, 400))
     with pytest.raises(openai.BadRequestError, match="bad"):
         ask(client_of(worker))
 
 
-def test_broken_stream_is_an_error_to_the_client(open_worker, model):
+def test_broken_stream_is_an_error_to_the_client(open_worker, client_of, model):
     worker = open_worker()
 
     def break_off(exchange):
+        exchange.read_body()
         exchange.stream_head()
         exchange.chunk(piece("half "))
         exchange.reset()
@@ -141,13 +155,13 @@ def test_broken_stream_is_an_error_to_the_client(open_worker, model):
     worker.wait_counters(error=1)
 
 
-def test_client_that_closes_its_stream_frees_the_model(open_worker, model):
+def test_client_that_closes_its_stream_frees_the_model(open_worker, client_of, model):
     worker = open_worker()
-    model.hold("/v1/chat/completions")
+    held = model.hold("/v1/chat/completions")
     answers = []
     thread = threading.Thread(target=lambda: answers.append(ask(client_of(worker), stream=True)))
     thread.start()
-    exchange = model.take("/v1/chat/completions")
+    exchange = held.next()
     exchange.stream_head()
     exchange.chunk(piece("one "))
     thread.join(PATIENCE)
@@ -158,7 +172,7 @@ def test_client_that_closes_its_stream_frees_the_model(open_worker, model):
     worker.wait_counters(cancelled=1)
 
 
-def test_many_at_once(open_worker):
+def test_many_at_once(open_worker, client_of):
     worker = open_worker()
     client = client_of(worker)
     results = []
