@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Builds and tests. Without arguments: everything, in the release build and under the sanitizers.
-#   tests/run.sh RING [PATTERN]    one ring of the release build: unit, lua, e2e or lint
+#   tests/run.sh RING [PATTERN]    one ring of the release build: unit, lua, e2e, peers or lint
 #   tests/run.sh asan [PATTERN]    all rings under AddressSanitizer and UndefinedBehaviorSanitizer
 # PATTERN, a regular expression, picks tests by name. JOBS: how many at once (2).
 set -uo pipefail
@@ -31,9 +31,10 @@ sums() { # PRESET
 
 tools/install.sh test || exit 1
 ring=${1:-all}
+case $ring in peers | asan | all) tools/peers.sh || exit 1 ;; esac
 pattern=(${2:+-R "$2"})
 case $ring in
-  unit | lua | e2e | lint) build release && check release -L "^$ring\$" "${pattern[@]}" ;;
+  unit | lua | e2e | peers | lint) build release && check release -L "^$ring\$" "${pattern[@]}" ;;
   asan) build asan && check asan "${pattern[@]}" ;;
   all)
     failed=0
@@ -46,7 +47,7 @@ case $ring in
     exit $failed
     ;;
   *)
-    echo "run.sh: no ring called $ring: unit, lua, e2e, lint or asan" >&2
+    echo "run.sh: no ring called $ring: unit, lua, e2e, peers, lint or asan" >&2
     exit 2
     ;;
 esac
