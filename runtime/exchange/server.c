@@ -15,6 +15,7 @@ enum {
 
 struct lw_server {
   lw_listener *listener;
+  lw_tls_keys *keys; /* NULL: plain */
   lw_server_limits limits;
   lw_server_events events;
   void *owner;
@@ -339,6 +340,7 @@ static void on_accept(void *owner, lw_conn *conn) {
   lw_wake_init(&cl->wake, run_client);
   lw_list_append(&s->clients, &cl->node);
   s->count++;
+  if (s->keys) lw_conn_use_tls(conn, s->keys);
   lw_conn_start(conn, &conn_events, cl);
   lw_conn_write_timeout(conn, s->limits.write_timeout_ms);
   set_deadline(cl, s->limits.header_timeout_ms);
@@ -367,6 +369,11 @@ lw_server *lw_server_open(const char *host, int port, const lw_server_limits *li
   }
   s->port = lw_listener_port(s->listener);
   return s;
+}
+
+void lw_server_set_tls(lw_server *s, lw_tls_keys *keys) {
+  lw_tls_keys_unref(s->keys);
+  s->keys = keys ? lw_tls_keys_ref(keys) : NULL;
 }
 
 int lw_server_port(const lw_server *s) { return s->port; }
@@ -407,5 +414,6 @@ void lw_server_cut(lw_server *s) {
 
 void lw_server_free(lw_server *s) {
   assert(s->stopping && s->count == 0);
+  lw_tls_keys_unref(s->keys);
   free(s);
 }

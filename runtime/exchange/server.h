@@ -6,6 +6,7 @@
 #pragma once
 
 #include "exchange/request.h"
+#include "loop/tls.h"
 
 typedef struct lw_server lw_server;
 
@@ -30,6 +31,9 @@ typedef struct lw_server_limits {
 /* NULL with *why when it can't listen. events are copied. */
 lw_server *lw_server_open(const char *host, int port, const lw_server_limits *limits,
                           const lw_server_events *events, void *owner, const char **why);
+/* Connections accepted from now on speak TLS with these keys (takes a reference; NULL: plain).
+ * Those that are open keep theirs. */
+void lw_server_set_tls(lw_server *s, lw_tls_keys *keys);
 int lw_server_port(const lw_server *s);
 /* Stops accepting; idle connections close, busy ones after their answer. on_idle (may be NULL) is
  * called in the drain once no connection is left. */

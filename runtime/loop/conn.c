@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Accepted TCP connections and their listeners, over uv_tcp_t. Called by exchange/server, which
  * owns each conn. Reads go through one buffer shared by all connections; only what is waiting to be
- * written is held per connection. Each conn owns its handle and its out buffer. */
+ * written is held per connection. Each conn owns its handle, its out buffer and its TLS session. */
 #include "loop/conn.h"
 
 #include <arpa/inet.h>
@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "floor/log.h"
 
 enum {
   READ_SIZE = 65536,
@@ -18,6 +20,9 @@ enum {
   LINGER_MS = 2000,
   LINGER_BYTES = 1 << 20, /* read and dropped at most while lingering */
   BACKLOG = 1024,
+  KEEPALIVE_S = 60, /* silence after which the kernel asks whether the peer is still there */
+  TLS_OUT_MAX = 128 * 1024, /* a peer that asks for more without reading it is no client */
+  TLS_LOG_MS = 1000,
 };
 
 struct lw_conn {
@@ -27,8 +32,9 @@ struct lw_conn {
   uv_poll_t *hangup; /* while paused: tells that the peer left behind unread bytes */
   const lw_conn_events *events;
   void *owner;
+  lw_tls *tls; /* NULL: plain */
   lw_buf out;
-  size_t writing; /* bytes of `out` handed to uv_write and not confirmed */
+  size_t writing; /* bytes of the wire buffer handed to uv_write and not confirmed */
   lw_wake flush, closed;
   lw_grave grave;
   lw_timer read_timer, write_timer;
@@ -36,6 +42,7 @@ struct lw_conn {
   uint64_t confirmed, sent_mark;
   size_t lingered;
   bool started, reading, gone, closing, lingering, shut;
+  bool failed; /* the TLS session is broken; the peer may not have its alert yet */
   char remote[56];
 };
 
@@ -47,9 +54,17 @@ struct lw_listener {
 };
 
 static char read_buffer[READ_SIZE];
+static char plain_buffer[READ_SIZE + LW_TLS_SLACK]; /* touched by TLS only */
 static unsigned open_conns;
 
 static void flush_now(lw_conn *c);
+static void fail_tls(lw_conn *c);
+
+/* What goes to the socket as it is. */
+static inline lw_buf *wire_of(lw_conn *c) { return c->tls ? lw_tls_out(c->tls) : &c->out; }
+size_t lw_conn_pending(const lw_conn *c) {
+  return c->out.size + (c->tls ? lw_tls_out(c->tls)->size : 0);
+}
 
 /* -- the end of a connection -- */
 
@@ -65,6 +80,8 @@ static void run_closed(lw_wake *w) {
 static void on_tcp_closed(uv_handle_t *handle) {
   lw_conn *c = handle->data;
   lw_buf_fini(&c->out);
+  lw_tls_free(c->tls);
+  c->tls = NULL;
   lw_loop_wake(&c->closed);
 }
 
@@ -80,9 +97,19 @@ static void drop_hangup(lw_conn *c) {
   c->hangup = NULL;
 }
 
+/* For a peer that got all there was: its end is no truncation. */
+static void say_end(lw_conn *c) {
+  if (c->failed || lw_conn_pending(c)) return;
+  lw_tls_shutdown(c->tls);
+  lw_span s = lw_buf_peek(lw_tls_out(c->tls));
+  uv_buf_t buf = uv_buf_init((char *)s.p, (unsigned)s.n);
+  if (s.n) uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
+}
+
 static void close_now(lw_conn *c, bool reset) {
   if (c->closing) return;
   c->closing = true;
+  if (c->tls && !reset) say_end(c);
   lw_wake_cancel(&c->flush);
   lw_timer_fini(&c->read_timer);
   lw_timer_fini(&c->write_timer);
@@ -93,14 +120,13 @@ static void close_now(lw_conn *c, bool reset) {
 }
 
 static void tell_gone(lw_conn *c, bool broken) {
-  if (c->lingering && (broken || c->shut || c->out.size == 0)) {
+  if (c->lingering && (broken || c->shut || lw_conn_pending(c) == 0)) {
     close_now(c, false);
     return;
   }
   if (c->gone || c->closing) return;
   c->gone = true;
-  if (c->lingering) return;
-  c->events->on_gone(c->owner, broken);
+  if (!c->lingering && !c->failed) c->events->on_gone(c->owner, broken);
 }
 
 static void on_shutdown(uv_shutdown_t *req, int status) {
@@ -110,7 +136,7 @@ static void on_shutdown(uv_shutdown_t *req, int status) {
 }
 
 static void shut_when_flushed(lw_conn *c) {
-  if (!c->lingering || c->shut || c->out.size || c->closing) return;
+  if (!c->lingering || c->shut || c->closing || lw_conn_pending(c)) return;
   c->shut = true;
   lw_conn_read_deadline(c, LINGER_MS); /* until now the write timeout stood guard */
   if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0) close_now(c, false);
@@ -118,6 +144,7 @@ static void shut_when_flushed(lw_conn *c) {
 
 void lw_conn_close(lw_conn *c, lw_close_how how) {
   if (c->closing) return;
+  if (c->failed && how == LW_CLOSE_NOW && !c->lingering) how = LW_CLOSE_LINGER; /* the alert */
   if (how != LW_CLOSE_LINGER || !c->started) {
     close_now(c, how == LW_CLOSE_RESET);
     return;
@@ -126,6 +153,7 @@ void lw_conn_close(lw_conn *c, lw_close_how how) {
   c->lingering = true;
   lw_conn_pause(c, false);
   lw_timer_stop(&c->read_timer);
+  if (c->tls && !lw_tls_is_open(c->tls)) lw_conn_read_deadline(c, LINGER_MS);
   flush_now(c);
   shut_when_flushed(c);
 }
@@ -138,7 +166,7 @@ static uint64_t sent(lw_conn *c) {
 }
 
 static void confirm(lw_conn *c, size_t n) {
-  lw_buf_consume(&c->out, n);
+  lw_buf_consume(wire_of(c), n);
   c->confirmed += n;
 }
 
@@ -157,15 +185,24 @@ static void on_written(uv_write_t *req, int status) {
 
 static size_t gather(lw_conn *c, uv_buf_t *bufs) {
   lw_span spans[WRITE_SPANS];
-  size_t n = lw_buf_peek_many(&c->out, spans, WRITE_SPANS);
+  size_t n = lw_buf_peek_many(wire_of(c), spans, WRITE_SPANS);
   for (size_t i = 0; i < n; i++) bufs[i] = uv_buf_init((char *)spans[i].p, (unsigned)spans[i].n);
   return n;
+}
+
+/* Fills the wire buffer; whether something is in it. */
+static bool has_bytes(lw_conn *c) {
+  if (c->tls) {
+    lw_tls_write(c->tls, &c->out);
+    if (c->lingering && c->out.size == 0) lw_tls_shutdown(c->tls);
+  }
+  return wire_of(c)->size > 0;
 }
 
 /* What the kernel does not take at once is left to uv_write, one at a time. */
 static bool write_some(lw_conn *c) {
   uv_buf_t bufs[WRITE_SPANS];
-  while (c->out.size && !c->writing) {
+  while (!c->writing && has_bytes(c)) {
     size_t n = gather(c, bufs), total = 0;
     for (size_t i = 0; i < n; i++) total += bufs[i].len;
     int taken = uv_try_write((uv_stream_t *)&c->tcp, bufs, (unsigned)n);
@@ -188,7 +225,11 @@ static void flush_now(lw_conn *c) {
     tell_gone(c, true);
     return;
   }
-  if (c->out.size == 0) {
+  if (c->tls && lw_tls_error(c->tls) && !c->failed) {
+    fail_tls(c);
+    return;
+  }
+  if (lw_conn_pending(c) == 0) {
     lw_timer_stop(&c->write_timer);
   } else if (c->write_timeout_ms && !lw_timer_active(&c->write_timer)) {
     c->sent_mark = sent(c);
@@ -204,7 +245,6 @@ void lw_conn_flush(lw_conn *c) {
   if (!c->closing) lw_loop_wake_late(&c->flush);
 }
 lw_buf *lw_conn_out(lw_conn *c) { return &c->out; }
-size_t lw_conn_pending(const lw_conn *c) { return c->out.size; }
 
 static void on_write_deadline(lw_timer *t) {
   lw_conn *c = LW_CONTAINER_OF(t, lw_conn, write_timer);
@@ -216,6 +256,48 @@ static void on_write_deadline(lw_timer *t) {
   } else {
     tell_gone(c, true);
   }
+}
+
+/* -- TLS -- */
+
+/* One line a second for all connections: whoever scans the port writes no log. */
+static void log_failure(const lw_conn *c) {
+  static uint64_t last_ms;
+  static unsigned unsaid;
+  if (last_ms && lw_now_ms() - last_ms < TLS_LOG_MS) {
+    unsaid++;
+    return;
+  }
+  const char *error = lw_tls_error(c->tls);
+  lw_field f[] = {lw_field_text("remote", c->remote),
+                  lw_field_text("error", error ? error : "it asks and does not read"),
+                  lw_field_int("unsaid", unsaid)};
+  lw_log_fields(LW_LOG_INFO, "a TLS connection failed", f, unsaid ? 3 : 2);
+  last_ms = lw_now_ms();
+  unsaid = 0;
+}
+
+static void fail_tls(lw_conn *c) {
+  log_failure(c);
+  c->failed = true;
+  lw_buf_fini(&c->out);
+  lw_conn_flush(c);
+  if (!c->lingering) c->events->on_gone(c->owner, true);
+}
+
+static void take_sealed(lw_conn *c, const char *p, size_t n) {
+  size_t got = 0;
+  lw_code code = lw_tls_feed(c->tls, p, n, plain_buffer, &got);
+  if (lw_conn_pending(c)) lw_conn_flush(c);
+  if (code != LW_OK || lw_tls_out(c->tls)->size > TLS_OUT_MAX) {
+    fail_tls(c);
+    return;
+  }
+  if (got && !c->lingering) c->events->on_data(c->owner, plain_buffer, got);
+  if (!lw_tls_is_closed(c->tls) || c->closing) return;
+  uv_read_stop((uv_stream_t *)&c->tcp);
+  c->reading = false;
+  tell_gone(c, false);
 }
 
 /* -- reading -- */
@@ -232,15 +314,21 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
   if (nread < 0) {
     uv_read_stop(stream);
     c->reading = false;
-    tell_gone(c, nread != UV_EOF);
+    bool cut = c->tls && !c->lingering && !lw_tls_is_closed(c->tls);
+    tell_gone(c, nread != UV_EOF || cut);
     return;
   }
-  if (c->lingering) {
+  bool handshake = c->tls && !c->failed && !lw_tls_is_open(c->tls);
+  if (c->lingering && !handshake) {
     c->lingered += (size_t)nread;
     if (c->lingered > LINGER_BYTES) close_now(c, false);
     return;
   }
-  c->events->on_data(c->owner, buf->base, (size_t)nread);
+  if (!c->tls) {
+    c->events->on_data(c->owner, buf->base, (size_t)nread);
+  } else if (!c->failed && !c->gone) {
+    take_sealed(c, buf->base, (size_t)nread);
+  }
 }
 
 static void on_hangup(uv_poll_t *handle, int status, int events) {
@@ -333,11 +421,17 @@ static lw_conn *conn_new(void) {
   return c;
 }
 
+void lw_conn_use_tls(lw_conn *c, lw_tls_keys *keys) {
+  assert(!c->started && !c->tls);
+  c->tls = lw_tls_new(keys);
+}
+
 void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner) {
   c->events = events;
   c->owner = owner;
   c->started = true;
   uv_tcp_nodelay(&c->tcp, 1);
+  uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
   note_remote(c);
   lw_conn_pause(c, false);
 }

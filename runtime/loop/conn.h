@@ -5,19 +5,24 @@
  *   socket → on_data (uv callback: parse and mark, never Lua) → ...
  *   ... → lw_conn_out() buffer → flushed in the late part of the drain → socket
  *
+ * With keys, TLS stands between the socket and both, and nothing above notices: on_data and the out
+ * buffer have plain bytes. Encrypted ahead of the socket are 48 KB at most.
+ *
  * The conn belongs to its owner from accept until on_closed, which comes exactly once, in the
  * drain, after lw_conn_close(): then its memory is gone. */
 #pragma once
 
 #include "floor/buf.h"
 #include "loop/loop.h"
+#include "loop/tls.h"
 
 typedef struct lw_conn lw_conn;
 
 typedef struct lw_conn_events {
   /* Bytes came; borrowed during the call. From a uv callback. */
   void (*on_data)(void *owner, const char *p, size_t n);
-  /* The peer will send no more (FIN), or the connection broke (RST, write error, write deadline);
+  /* The peer will send no more (FIN, close_notify), or the connection broke (RST, write error,
+   * write deadline; under TLS also FIN without close_notify, a failed handshake, a bad record);
    * once. From a uv callback or the drain: only mark. */
   void (*on_gone)(void *owner, bool broken);
   /* Bytes left and the out buffer is at its low mark or below. In the drain. */
@@ -38,6 +43,9 @@ lw_listener *lw_listener_open(const char *host, int port,
 int lw_listener_port(const lw_listener *l);
 void lw_listener_close(lw_listener *l);
 
+/* TLS with these keys; before the start. The handshake counts against the read deadline, and what
+ * is written before its end waits for it. */
+void lw_conn_use_tls(lw_conn *c, lw_tls_keys *keys);
 void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner); /* begins reading */
 void lw_conn_pause(lw_conn *c, bool paused); /* reading; a paused conn still notices that its peer
                                                 left, even behind unread bytes */
@@ -50,14 +58,14 @@ void lw_conn_write_timeout(lw_conn *c, uint64_t ms);
 /* Append here, then lw_conn_flush(). Obey its high water mark for bodies. */
 lw_buf *lw_conn_out(lw_conn *c);
 void lw_conn_flush(lw_conn *c); /* in the late part of this drain */
-/* Bytes not yet taken by the kernel. */
+/* Bytes not yet taken by the kernel, encrypted ones included. */
 size_t lw_conn_pending(const lw_conn *c);
 
 typedef enum lw_close_how {
-  LW_CLOSE_NOW,    /* drop what is unsent, FIN */
+  LW_CLOSE_NOW,    /* drop what is unsent, FIN (nothing unsent: close_notify before it) */
   LW_CLOSE_RESET,  /* drop what is unsent, RST: the peer must not take what it got for complete */
-  LW_CLOSE_LINGER, /* send what waits, FIN, then read and drop for a while, so that an answer sent
-                      while the peer was still sending reaches it */
+  LW_CLOSE_LINGER, /* send what waits, close_notify, FIN, then read and drop for a while, so that an
+                      answer sent while the peer was still sending reaches it */
 } lw_close_how;
 /* May be called at any time and again (a stronger one wins); on_closed follows. */
 void lw_conn_close(lw_conn *c, lw_close_how how);
