@@ -195,6 +195,17 @@ static inline bool worth_handing_over(const struct lw_chunk *c, const lw_buf *to
   return ready(c) >= c->capacity / 4 && ready(c) >= room(to->tail) / 2;
 }
 
+size_t lw_buf_take_all(lw_buf *b, char *out) {
+  size_t n = 0;
+  while (b->size > 0) {
+    lw_span part = lw_buf_peek(b);
+    memcpy(out + n, part.p, part.n);
+    n += part.n;
+    lw_buf_consume(b, part.n);
+  }
+  return n;
+}
+
 void lw_buf_move(lw_buf *to, lw_buf *from, size_t n) {
   assert(to != from && to->limit == 0 && n <= from->size);
   while (n > 0) {

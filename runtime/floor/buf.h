@@ -37,6 +37,8 @@ lw_span lw_buf_peek(const lw_buf *b);
 size_t lw_buf_peek_many(const lw_buf *b, lw_span *spans, size_t max);
 /* Drops n bytes from the head; n <= size. */
 void lw_buf_consume(lw_buf *b, size_t n);
+/* Moves all bytes to `out`, which has room for b->size of them; returns how many. */
+size_t lw_buf_take_all(lw_buf *b, char *out);
 /* Moves the first n bytes of `from` (n <= from->size) to the end of `to`: whole large chunks change
  * hands without a copy, small pieces are copied so that chunks stay filled. `to` must have no
  * limit. */

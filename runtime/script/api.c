@@ -14,6 +14,7 @@
 #include "script/call.h"
 #include "script/made.h"
 #include "script/task.h"
+#include "wire/canon.h"
 #include "wire/doc.h"
 #include "worker/auth.h"
 #include "worker/session.h"
@@ -375,6 +376,13 @@ int lw_api_signer_public_pem(struct lw_signer *s, lw_span *out) {
 }
 int lw_api_signer_sign(struct lw_signer *s, const char *p, size_t n, lw_span *out) {
   return give_text(lw_signer_sign(s, span(p, n)), out);
+}
+
+int lw_api_canon(const char *p, size_t n, int sort_keys, lw_span *out) {
+  char *text = NULL;
+  lw_code code = lw_canon_text(span(p, n), sort_keys, 64u << 20, &text);
+  give_text(text, out);
+  return code;
 }
 
 /* -- odds and ends -- */

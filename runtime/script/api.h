@@ -130,6 +130,11 @@ size_t lw_api_json_escaped_size(const char *p, size_t n);
 size_t lw_api_json_escape(char *out, const char *p, size_t n);
 size_t lw_api_json_number(char *out, double v); /* out: 32 bytes; 0 for NaN and infinities */
 
+/* JSON text as Python's json.dumps(json.loads(text), indent=4, sort_keys=sort_keys) prints it: what
+ * signatures are made over. Span valid until the next call. LW_PROTOCOL: not JSON; LW_LIMIT: longer
+ * than 64 MB. */
+int lw_api_canon(const char *p, size_t n, int sort_keys, lw_span *out);
+
 /* -- routes: what a script offers -- */
 enum {
   LW_ROUTE_HANDLER, /* a task answers: the job number names the handler */

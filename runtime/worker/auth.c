@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Verifies the autoscaler's signatures and remembers which ones it verified; the signing side, for
  * the local autoscaler, is at the end. Knows no JSON but the text that wire/canon prints, and does
- * not fetch keys. Called by the server for each request and by the key fetch. Owns the key, a
+ * not fetch keys. Called by worker/scheme for each request and by the key fetch. Owns the key, a
  * digest state and the cache. Every function leaves OpenSSL's error queue empty. */
 #include "worker/auth.h"
 
@@ -15,6 +15,7 @@
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "wire/canon.h"
@@ -23,9 +24,6 @@
 #define MAX_BITS 8192
 #define MAX_EXPONENT_BITS 64
 #define MAX_PEM 16384
-/* What the autoscaler signs is a few hundred bytes. The bound keeps strangers from having megabytes
- * hashed. */
-#define MAX_MESSAGE 8192
 
 /* The cache: SETS sets of WAYS entries; a set is chosen by the hash, and within it the entry not
  * used for longest makes room. So a lookup is one hash and at most WAYS comparisons of 64 bits. The
@@ -52,6 +50,8 @@ struct lw_auth {
   size_t signature_n; /* bytes of the key's modulus */
   EVP_MD_CTX *digest;
   uint64_t seed, clock, hits, rsa_verifications;
+  unsigned key_number;
+  char why[160]; /* the last refusal */
   cached cache[SETS][WAYS];
 };
 
@@ -213,10 +213,12 @@ lw_code lw_auth_set_key(lw_auth *a, lw_span pem, const char **why) {
   EVP_PKEY_free(a->key);
   a->key = key;
   a->signature_n = (size_t)EVP_PKEY_get_size(key);
+  a->key_number++;
   return LW_OK;
 }
 
 bool lw_auth_has_key(const lw_auth *a) { return a->key; }
+unsigned lw_auth_key_number(const lw_auth *a) { return a->key_number; }
 
 static size_t base64_size(size_t n) { return (n + 2) / 3 * 4; }
 
@@ -276,28 +278,36 @@ static bool rsa_verify(lw_auth *a, lw_span message, const unsigned char *signatu
   return verified;
 }
 
-/* The signed text of scheme `url` into text[MAX_MESSAGE]; false when it does not fit. */
+/* The signed text of scheme `url` into text[LW_AUTH_MESSAGE_MAX]; false when it does not fit. */
 static bool print_url_message(lw_span url, char *text, lw_span *message) {
   lw_buf canon;
-  lw_buf_init(&canon, 0, MAX_MESSAGE, 0);
+  lw_buf_init(&canon, 0, LW_AUTH_MESSAGE_MAX, 0);
   lw_canon_url_message(&canon, url);
-  *message = (lw_span){text, 0};
-  bool fits = canon.size <= MAX_MESSAGE;
-  while (fits && canon.size) {
-    lw_span part = lw_buf_peek(&canon);
-    memcpy(text + message->n, part.p, part.n);
-    message->n += part.n;
-    lw_buf_consume(&canon, part.n);
-  }
+  bool fits = canon.size <= LW_AUTH_MESSAGE_MAX;
+  *message = (lw_span){text, fits ? lw_buf_take_all(&canon, text) : 0};
   lw_buf_fini(&canon);
   return fits;
+}
+
+/* A signature of the wrong length: what it is, so that an operator sees the cause. */
+static const char *fault_of_length(lw_auth *a, lw_span signature) {
+  size_t end = signature.n;
+  while (end && signature.p[end - 1] == '=') end--;
+  for (size_t i = 0; i < end; i++) {
+    if (base64_digit((unsigned char)signature.p[i]) < 0)
+      return "the signature is not strict base64";
+  }
+  snprintf(a->why, sizeof a->why,
+           "the signature has %zu characters of base64, one of the key's %zu bits has %zu",
+           signature.n, a->signature_n * 8, base64_size(a->signature_n));
+  return signature.n ? a->why : "the signature is empty";
 }
 
 /* NULL when the signature is the key's, else why not. */
 static const char *fault_of_signature(lw_auth *a, scheme scheme, lw_span subject,
                                       lw_span signature) {
   unsigned char raw[MAX_BITS / 8];
-  char text[MAX_MESSAGE];
+  char text[LW_AUTH_MESSAGE_MAX];
   if (!decode_base64(signature, raw, a->signature_n)) return "the signature is not strict base64";
   lw_span message = subject;
   if (scheme == SCHEME_URL && !print_url_message(subject, text, &message)) {
@@ -313,9 +323,8 @@ static lw_code verify(lw_auth *a, scheme scheme, lw_span subject, lw_span signat
     *why = "there is no public key yet";
     return LW_BUSY;
   }
-  if (signature.n != base64_size(a->signature_n))
-    *why = "the signature's length does not fit the key";
-  if (subject.n > MAX_MESSAGE) *why = "the signed text is too long";
+  if (signature.n != base64_size(a->signature_n)) *why = fault_of_length(a, signature);
+  if (subject.n > LW_AUTH_MESSAGE_MAX) *why = "the signed text is too long";
   if (*why) return LW_PROTOCOL;
   bool cacheable = subject.n <= MAX_CACHED;
   uint64_t hash = cacheable ? hash_of(a, scheme, subject, signature) : 0;

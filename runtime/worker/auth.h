@@ -18,10 +18,16 @@ void lw_auth_free(lw_auth *a);
  * empties the cache. */
 lw_code lw_auth_set_key(lw_auth *a, lw_span pem, const char **why) LW_MUST_CHECK;
 bool lw_auth_has_key(const lw_auth *a);
+/* 0 before the first key; grows with each that is another than the one before. */
+unsigned lw_auth_key_number(const lw_auth *a);
 
+/* What the autoscaler signs is a few hundred bytes. The bound keeps strangers from having megabytes
+ * hashed. */
+#define LW_AUTH_MESSAGE_MAX 8192
 /* Whether `signature` (base64 text, strict: right alphabet, padding, canonical last digit) is the
  * key's signature of `message`. LW_OK; LW_BUSY when there is no key; LW_PROTOCOL when it is not or
- * when the message is longer than 8,192 bytes; *why says why (static text; NULL with LW_OK). */
+ * when the message is longer than LW_AUTH_MESSAGE_MAX; *why says why (good until the next call;
+ * NULL with LW_OK). */
 lw_code lw_auth_verify(lw_auth *a, lw_span message, lw_span signature,
                        const char **why) LW_MUST_CHECK;
 
