@@ -15,6 +15,8 @@ local options = cli.parse(arg, {
   { "log", "FILE", "write the log lines that a worker looks for" },
   { "rate", "N", "tokens a second for each request; 0: at once", type = "number", min = 0,
     default = 500 },
+  { "whole-rate", "N", "the same for answers that are given whole; --rate's when not given",
+    type = "number", min = 0 },
   { "tokens", "N", "never more tokens than this in an answer", type = "integer", min = 1,
     default = 4096 },
   { "load-seconds", "S", "how long it loads before it is ready", type = "number", min = 0,
@@ -22,6 +24,7 @@ local options = cli.parse(arg, {
 })
 
 local loaded = false
+local whole_rate = options.whole_rate or options.rate
 
 --- The prompt and the number of tokens asked for, or nil and the refusal.
 local function read_request(request)
@@ -37,7 +40,7 @@ end
 local function generate(request)
   local prompt, count = read_request(request)
   if not prompt then return count end
-  if options.rate > 0 then worker.sleep(count / options.rate) end
+  if whole_rate > 0 then worker.sleep(count / whole_rate) end
   return worker.json { response = words.sample(count, prompt), tokens = count }
 end
 

@@ -24,6 +24,9 @@ enum {
   WORKER,
   CHILDREN
 };
+/* Tokens a second in answers that are given whole: quick enough for a benchmark at every start. */
+#define WHOLE_RATE "1000"
+
 enum {
   START_MS = 10000,
   STOP_S = 40
@@ -109,7 +112,7 @@ static bool wait_for(int which) {
 }
 
 static bool start_children(void) {
-  char ports[CHILDREN][16], log[96];
+  char ports[CHILDREN][16], log[96], cache[96], internal[96];
   for (int i = 0; i < CHILDREN; i++) {
     snprintf(ports[i], sizeof ports[i], "%" PRId64, dev.ports[i]);
     if (!port_answers(dev.ports[i])) continue;
@@ -120,19 +123,49 @@ static bool start_children(void) {
     return false;
   }
   snprintf(log, sizeof log, "%s/model.log", dev.directory);
-  const char *model[] = {"run",   "--log-level", "warn",   "@model_server", "--port", ports[MODEL],
-                         "--log", log,           "--rate", dev.rate,        NULL};
+  snprintf(cache, sizeof cache, "%s/benchmark", dev.directory);
+  snprintf(internal, sizeof internal, "%s/internal_port", dev.directory);
+  const char *model[] = {"run",          "--log-level", "warn", "@model_server", "--port",
+                         ports[MODEL],   "--log",       log,    "--rate",        dev.rate,
+                         "--whole-rate", WHOLE_RATE,    NULL};
   const char *autoscaler[] = {"run",         "--log-level", "warn",
                               "@autoscaler", "--port",      ports[AUTOSCALER],
                               "--endpoint",  dev.endpoint,  NULL};
-  const char *worker[] = {"serve",       dev.script,    "--host",      "127.0.0.1", "--port",
-                          ports[WORKER], "--log-level", dev.log_level, NULL};
+  const char *worker[] = {"serve",
+                          dev.script,
+                          "--host",
+                          "127.0.0.1",
+                          "--port",
+                          ports[WORKER],
+                          "--internal-port",
+                          "0",
+                          "--internal-port-file",
+                          internal,
+                          "--benchmark-cache",
+                          cache,
+                          "--log-level",
+                          dev.log_level,
+                          NULL};
   start_child(MODEL, model);
   start_child(AUTOSCALER, autoscaler);
   if (!wait_for(MODEL) || !wait_for(AUTOSCALER)) return false;
   set_worker_environment();
   start_child(WORKER, worker);
   return wait_for(WORKER);
+}
+
+/* The worker writes it a moment after its port answers; 0: it never did. */
+static int internal_port(void) {
+  char path[96];
+  int port = 0;
+  snprintf(path, sizeof path, "%s/internal_port", dev.directory);
+  for (int spent = 0; spent < 1000 && port == 0; spent += 10) {
+    FILE *f = fopen(path, "r");
+    if (f && fscanf(f, "%d", &port) != 1) port = 0;
+    if (f) fclose(f);
+    if (port == 0) nanosleep(&(struct timespec){0, 10000000}, NULL);
+  }
+  return port;
 }
 
 static void print_invitation(void) {
@@ -156,6 +189,7 @@ static void print_invitation(void) {
         " --json '{\"prompt\":\"hello\",\"max_response_tokens\":8}'\n",
         autoscaler, worker, worker, dev.script, autoscaler);
   }
+  printf("Is it ready, and if not, why: curl -s http://127.0.0.1:%d/readyz\n", internal_port());
   printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
          (int)getpid());
   fflush(stdout);
@@ -199,9 +233,12 @@ static void name_endpoint(void) {
 }
 
 static void remove_directory(void) {
-  char log[96];
-  snprintf(log, sizeof log, "%s/model.log", dev.directory);
-  unlink(log);
+  static const char *const files[] = {"model.log", "benchmark", "internal_port"};
+  for (size_t i = 0; i < LW_ARRAY_SIZE(files); i++) {
+    char path[96];
+    snprintf(path, sizeof path, "%s/%s", dev.directory, files[i]);
+    unlink(path);
+  }
   rmdir(dev.directory);
 }
 

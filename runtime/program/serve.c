@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "floor/log.h"
 #include "loop/loop.h"
@@ -15,6 +16,7 @@
 #include "program/settings.h"
 #include "script/made.h"
 #include "worker/admin.h"
+#include "worker/pace.h"
 #include "worker/pubkey.h"
 #include "worker/ready.h"
 #include "worker/report.h"
@@ -33,7 +35,9 @@ static struct {
   uint64_t started_ns;
   double loadtime_s, told_perf;    /* as reported; 0: not yet */
   int stops;                       /* signals to stop so far */
+  char told_error[512];            /* logged and reported */
   bool started, was_ready, beacon; /* beacon: only reports why it could not start */
+  bool again;                      /* the beacon's SIGHUP: start anew as a fresh program */
 } serve;
 
 /* -- readiness and reports -- */
@@ -54,16 +58,21 @@ static void tell_loaded(void) {
   lw_report_loaded(serve.loadtime_s, serve.told_perf);
 }
 
+static void tell_error(void) {
+  const char *error = lw_ready_error();
+  if (strcmp(error, serve.told_error) != 0) {
+    snprintf(serve.told_error, sizeof serve.told_error, "%s", error);
+    if (*error) lw_error("not ready: %s", error);
+  }
+  lw_report_error(present_error());
+}
+
 static void on_ready_change(void) {
   if (!serve.started) return;
   bool ready = lw_ready_is();
-  if (ready) {
-    tell_loaded();
-  } else if (serve.was_ready) {
-    lw_warn("not ready any more: %s", lw_ready_error());
-  }
+  if (ready) tell_loaded();
   serve.was_ready = ready;
-  lw_report_error(present_error());
+  tell_error();
 }
 
 static void on_drain(void) { lw_report_error(present_error()); }
@@ -123,6 +132,11 @@ static bool set_url_check(void) {
 
 static void on_key(void) { lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from the autoscaler"); }
 
+static void on_key_retry(const char *why) {
+  if (lw_ready_gate(LW_GATE_KEY).state != LW_GATE_WAITING) return;
+  lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it: %s", serve.set.report_addr, why);
+}
+
 static void on_key_failure(const char *why) {
   lw_ready_set(LW_GATE_KEY, LW_GATE_FAILED, "%s", why);
 }
@@ -151,7 +165,8 @@ static bool start_key(void) {
   if (serve.set.public_key) return load_public_key();
   if (serve.set.report_addr) {
     lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it", serve.set.report_addr);
-    lw_pubkey_start(serve.set.report_addr, s->auth, on_key, on_key_failure);
+    lw_pubkey_start(serve.set.report_addr, s->auth,
+                    &(lw_pubkey_events){on_key, on_key_retry, on_key_failure});
     return true;
   }
   return fail_start(
@@ -161,8 +176,23 @@ static bool start_key(void) {
 
 /* -- signals -- */
 
+static void end_program(void) {
+  lw_timer_stop(&serve.deadline);
+  lw_report_stop();
+  lw_program_stop_when_quiet();
+}
+
+/* What was missing may be there now. All is closed first, then the program is executed anew. */
+static void start_anew(void) {
+  lw_info("SIGHUP: trying to start again");
+  serve.again = true;
+  serve.stops++;
+  end_program();
+}
+
 static void on_reload(int signum) {
   (void)signum;
+  if (serve.beacon && !serve.stops) start_anew();
   if (serve.stops || !serve.server) return;
   lw_certificate_reload();
   lw_facts *f = lw_facts_get();
@@ -182,12 +212,6 @@ static void on_reload(int signum) {
   lw_facts_note_reload(NULL);
   lw_startup_replace(fresh->router);
   lw_generation_retire(old);
-}
-
-static void end_program(void) {
-  lw_timer_stop(&serve.deadline);
-  lw_report_stop();
-  lw_program_stop_when_quiet();
 }
 
 static void on_admin_closed(void) { lw_report_flush(end_program); }
@@ -229,6 +253,7 @@ static void on_shutdown_deadline(lw_timer *t) {
 }
 
 static void on_stop(int signum) {
+  serve.again = false;
   if (++serve.stops == 1 && serve.beacon) end_program();
   if (!serve.server) return; /* it is ending already */
   if (serve.stops > 1) {
@@ -239,6 +264,7 @@ static void on_stop(int signum) {
   }
   lw_info("%s: taking no new requests, %u running", signum == SIGTERM ? "SIGTERM" : "SIGINT",
           lw_request_count());
+  lw_startup_stop(); /* nobody needs it to become ready any more */
   lw_timer_start(&serve.deadline, (uint64_t)(serve.set.shutdown_timeout * 1000));
   lw_server_stop(serve.server, on_server_idle);
 }
@@ -320,6 +346,14 @@ static bool start_admin(void) {
   return write_port_file("--internal-port-file", set->internal_port_file, lw_admin_port());
 }
 
+static bool set_trust(void) {
+  char *why = lw_upstream_set_trust(serve.set.model_ca);
+  if (!why) return true;
+  fail_start(lw_printf_dup("--model-ca %s", why));
+  free(why);
+  return false;
+}
+
 static bool load_first(void) {
   char *why = NULL;
   lw_generation *g = lw_facts_get()->generation = lw_generation_load(serve.set.script, &why);
@@ -330,7 +364,7 @@ static void start_watching(void) {
   const lw_serve_settings *set = &serve.set;
   lw_startup_settings settings = {set->model_log, set->health_url, set->benchmark_cache,
                                   set->stall_timeout};
-  lw_sessions_start();
+  lw_sessions_start(&serve.site);
   lw_startup_begin(&settings, serve.site.router);
   serve.started = true;
   on_ready_change();
@@ -338,7 +372,7 @@ static void start_watching(void) {
 
 static bool start_all(void) {
   lw_ready_init(on_ready_change);
-  if (!set_scheme() || !load_first()) return false;
+  if (!set_scheme() || !set_trust() || !load_first()) return false;
   if (!start_server() || !start_admin() || !start_key()) return false;
   start_reports(lw_server_port(serve.server));
   start_watching();
@@ -360,7 +394,6 @@ static void setup_service(void) {
   s->unsecured = set->unsecured;
   s->max_body = set->max_body;
   s->model_url = set->model_url;
-  lw_upstream_set_trust(set->model_ca);
   if (set->model_keepalive > 0) lw_upstream_set_keepalive(set->model_keepalive);
 }
 
@@ -368,6 +401,7 @@ static int serve_script(void) {
   serve.started_ns = lw_now_ns();
   lw_facts *f = lw_facts_get();
   f->script = serve.set.script;
+  f->report_addr = serve.set.report_addr;
   f->started_s = lw_wall_s();
   lw_program_raise_limits();
   lw_loop_init();
@@ -386,7 +420,28 @@ static int serve_script(void) {
   return ok ? 0 : 1;
 }
 
+/* For the tests of what takes minutes. */
+static void set_pace(void) {
+  const char *pace = getenv("LUAWORKER_TEST_PACE");
+  if (!pace) return;
+  lw_pace_set(strtod(pace, NULL));
+  lw_warn("LUAWORKER_TEST_PACE: waits between reports and checks pass %s times as fast", pace);
+}
+
+static void execute_again(int argc, char **argv) {
+  signal(SIGHUP, SIG_IGN); /* until the new one takes it; one more would end the process */
+  char **whole = lw_calloc((size_t)argc + 2, sizeof *whole);
+  whole[0] = "luaworker";
+  for (int i = 0; i < argc; i++) whole[i + 1] = argv[i];
+  execv("/proc/self/exe", whole);
+  lw_error("can't start again: %s", strerror(errno));
+  free(whole);
+}
+
 int lw_serve_main(int argc, char **argv) {
   lw_serve_settings_read(&serve.set, argc, argv);
-  return serve_script();
+  set_pace();
+  int status = serve_script();
+  if (serve.again) execute_again(argc, argv);
+  return status;
 }

@@ -8,10 +8,12 @@
 
 #include "exchange/upstream.h"
 #include "floor/log.h"
+#include "worker/pace.h"
 
 enum {
   ATTEMPTS = 5, /* before it counts as an error */
   SLOW_RETRY_MS = 60000,
+  PATIENCE_MS = 60000, /* also an error: so long without a key, however slow the answers are */
   ANSWER_MS = 10000,
   KEY_MAX = 65536,
 };
@@ -20,11 +22,10 @@ static struct {
   char *addresses;
   lw_span rest; /* of addresses, in this attempt */
   lw_auth *auth;
-  void (*on_key)(void);
-  void (*on_failure)(const char *error_msg);
+  lw_pubkey_events events;
   lw_upstream *call;
-  lw_wake wake;
-  lw_timer retry;
+  lw_wake wake, late;
+  lw_timer retry, patience;
   unsigned attempt;
   char error[300];
   bool running, failed;
@@ -35,23 +36,28 @@ static void ask_next(void);
 static void end_call(void) {
   if (fetch.call) lw_upstream_close(fetch.call);
   fetch.call = NULL;
+  lw_wake_cancel(&fetch.wake); /* or what is left of it would count as the end of a wait */
+}
+
+static void tell_failure(void) {
+  if (fetch.failed) return;
+  fetch.failed = true;
+  lw_timer_stop(&fetch.patience);
+  char *text = lw_printf_dup("Failed to get Serverless public key from %s: %s", fetch.addresses,
+                             *fetch.error ? fetch.error : "no answer yet");
+  lw_error("%s", text);
+  if (fetch.events.on_failure) fetch.events.on_failure(text);
+  free(text);
 }
 
 static void retry_later(void) {
   fetch.attempt++;
   bool slow = fetch.attempt >= ATTEMPTS;
   uint64_t wait_ms = slow ? SLOW_RETRY_MS : 1000u << (fetch.attempt - 1);
-  if (slow && !fetch.failed) {
-    fetch.failed = true;
-    char *text = lw_printf_dup("Failed to get Serverless public key from %s: %s", fetch.addresses,
-                               fetch.error);
-    lw_error("%s", text);
-    if (fetch.on_failure) fetch.on_failure(text);
-    free(text);
-  } else {
-    lw_warn("no public key yet: %s; asking again in %u s", fetch.error, (unsigned)(wait_ms / 1000));
-  }
-  lw_timer_start(&fetch.retry, wait_ms);
+  lw_warn("no public key yet: %s; asking again in %u s", fetch.error, (unsigned)(wait_ms / 1000));
+  lw_timer_start(&fetch.retry, lw_pace_ms(wait_ms));
+  if (slow) tell_failure();
+  if (fetch.events.on_retry) fetch.events.on_retry(fetch.error);
 }
 
 static void take_key(lw_span pem) {
@@ -65,8 +71,9 @@ static void take_key(lw_span pem) {
   end_call();
   fetch.failed = false;
   fetch.running = false;
+  lw_timer_stop(&fetch.patience);
   lw_info("got the public key from the autoscaler");
-  if (fetch.on_key) fetch.on_key();
+  if (fetch.events.on_key) fetch.events.on_key();
 }
 
 /* The whole (small) answer is waited for in the upstream's buffer. */
@@ -129,19 +136,31 @@ static void on_retry(lw_timer *t) {
   lw_loop_wake(&fetch.wake);
 }
 
-void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void),
-                     void (*on_failure)(const char *error_msg)) {
+static void on_patience(lw_timer *t) {
+  (void)t;
+  lw_loop_wake(&fetch.late);
+}
+
+static void run_late(lw_wake *w) {
+  (void)w;
+  tell_failure();
+}
+
+void lw_pubkey_start(const char *addresses, lw_auth *auth, const lw_pubkey_events *events) {
   assert(!fetch.running);
   fetch.addresses = lw_strdup(addresses);
   fetch.rest = lw_span_of(fetch.addresses);
   fetch.auth = auth;
-  fetch.on_key = on_key;
-  fetch.on_failure = on_failure;
+  fetch.events = *events;
   fetch.attempt = 0;
   fetch.running = true;
   fetch.failed = false;
+  fetch.error[0] = 0;
   lw_wake_init(&fetch.wake, run_fetch);
+  lw_wake_init(&fetch.late, run_late);
   lw_timer_init(&fetch.retry, on_retry);
+  lw_timer_init(&fetch.patience, on_patience);
+  lw_timer_start(&fetch.patience, lw_pace_ms(PATIENCE_MS));
   ask_next();
 }
 
@@ -149,7 +168,9 @@ void lw_pubkey_stop(void) {
   if (!fetch.addresses) return;
   end_call();
   lw_wake_cancel(&fetch.wake);
+  lw_wake_cancel(&fetch.late);
   lw_timer_fini(&fetch.retry);
+  lw_timer_fini(&fetch.patience);
   free(fetch.addresses);
   fetch.addresses = NULL;
   fetch.running = fetch.failed = false;

@@ -6,9 +6,13 @@
 
 #include "worker/auth.h"
 
-/* addresses: comma-separated base URLs, copied. Begins at once. Both callbacks come in the drain
- * and may be NULL: on_failure once, after the fifth attempt, with the text for reports; on_key
- * once. */
-void lw_pubkey_start(const char *addresses, lw_auth *auth, void (*on_key)(void),
-                     void (*on_failure)(const char *error_msg));
+typedef struct lw_pubkey_events {    /* in the drain; each may be NULL */
+  void (*on_key)(void);              /* once */
+  void (*on_retry)(const char *why); /* an attempt has failed, another follows */
+  /* After the fifth attempt, or 60 s: the text for reports. Once. */
+  void (*on_failure)(const char *error_msg);
+} lw_pubkey_events;
+
+/* addresses: comma-separated base URLs, copied. Begins at once. `events` is copied. */
+void lw_pubkey_start(const char *addresses, lw_auth *auth, const lw_pubkey_events *events);
 void lw_pubkey_stop(void); /* also when it never started or is done */

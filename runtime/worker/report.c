@@ -12,6 +12,7 @@
 #include "exchange/upstream.h"
 #include "floor/log.h"
 #include "wire/json_put.h"
+#include "worker/pace.h"
 
 enum {
   LOOK_MS = 1000,
@@ -20,6 +21,7 @@ enum {
   RETRY_MS = 2000,
   ANSWER_MS = 10000,
   BATCH_MAX = 500, /* ended requests in one post */
+  FLUSH_MS = 2000, /* for the last posts */
 };
 
 /* In v1 a batch is told in two posts, of the good and of the bad; else in one. */
@@ -40,8 +42,9 @@ typedef struct post {
   lw_upstream *call;
   lw_span rest, address; /* of report.addresses */
   unsigned attempt;
-  bool busy;    /* a round is under way: a call or a wait for the next attempt */
-  bool failing; /* the last round was taken by nobody, and that was logged */
+  bool busy;     /* a round is under way: a call or a wait for the next attempt */
+  bool failing;  /* the last round was taken by nobody, and that was logged */
+  bool given_up; /* an attempt of the flush has failed */
   char error[300];
 } post;
 
@@ -55,8 +58,13 @@ static struct {
   lw_wake look;
   bool ticked, more; /* why to look: a second has passed; more ended requests are known to wait */
   bool tells_ended;  /* some address takes delete_requests */
-  uint64_t failures;
+  uint64_t taken, failures;
+  double taken_s;
   post status, ended;
+
+  void (*flushed)(void); /* to call when the last posts are over; NULL: not flushing */
+  lw_timer flush_limit;
+  bool flush_is_late;
 
   /* status */
   uint64_t revision; /* grows when the worker became loaded or errored */
@@ -70,7 +78,14 @@ static struct {
   batch_part part;
 } report;
 
+uint64_t lw_report_taken(void) { return report.taken; }
 uint64_t lw_report_failures(void) { return report.failures; }
+double lw_report_taken_s(void) { return report.taken_s; }
+const char *lw_report_last_failure(void) {
+  return report.status.failing  ? report.status.error
+         : report.ended.failing ? report.ended.error
+                                : "";
+}
 
 /* -- writing -- */
 
@@ -94,6 +109,9 @@ static void put_working_idxs(lw_body *b) {
 }
 
 static lw_body *write_status(void) {
+#ifdef LW_DEBUG
+  assert(lw_account_consistent(report.account));
+#endif
   report.sums = lw_account_sums(report.account);
   report.tried_revision = report.revision;
   report.tried_ms = lw_now_ms();
@@ -119,6 +137,7 @@ static lw_body *write_status(void) {
       {"cur_perf", report.sums.cur_perf},
       {"num_requests_working", lw_account_told(report.account)},
       {"num_requests_recieved", (double)lw_account_distinct_reqnums(report.account)},
+      {"disk_usage", report.disk_tried_gb},
       {"additional_disk_usage", report.disk_tried_gb - report.disk_gb},
       {"cur_capacity", 0},
       {"max_capacity", 0},
@@ -246,14 +265,20 @@ static void end_attempt(post *p, bool taken) {
     if (p->failing) lw_info("%s is taken again", p->path);
     p->failing = false;
     p->busy = false;
+    report.taken++;
+    report.taken_s = lw_wall_s();
     p->taken();
     lw_loop_wake(&report.look); /* there may be more by now */
     return;
   }
   report.failures++;
   lw_debug("%s: %s", p->path, p->error);
-  if (++p->attempt < ATTEMPTS) {
-    lw_timer_start(&p->retry, RETRY_MS);
+  if (report.flushed) { /* no time for retries */
+    ask_next(p);
+    p->given_up = !p->busy;
+    lw_loop_wake(&report.look);
+  } else if (++p->attempt < ATTEMPTS) {
+    lw_timer_start(&p->retry, lw_pace_ms(RETRY_MS));
   } else {
     ask_next(p);
   }
@@ -296,13 +321,16 @@ static void status_taken(void) {
   lw_account_reported(report.account, &report.sums);
 }
 
+static bool has_news(void) {
+  return report.revision != report.told_revision ||
+         lw_account_sums(report.account).changes != report.told_changes;
+}
+
 /* What was not taken waits for the next tick, what is new about loaded and errored for nothing. */
 static bool status_is_due(void) {
   if (report.revision != report.tried_revision) return true;
   if (!report.ticked) return false;
-  return report.revision != report.told_revision ||
-         lw_account_sums(report.account).changes != report.told_changes ||
-         lw_now_ms() - report.tried_ms >= STATUS_MS;
+  return has_news() || lw_now_ms() - report.tried_ms >= lw_pace_ms(STATUS_MS);
 }
 
 static void look_at_status(void) {
@@ -329,28 +357,73 @@ static void ended_taken(void) {
   report.batch_n = 0;
 }
 
+static bool take_batch(void) {
+  if (report.batch_n > 0) return true;
+  report.batch_n = lw_account_ended(report.account, report.batch, BATCH_MAX);
+  if (report.batch_n == 0) return false;
+  report.part = !report.delete_requests_v1 ? PART_ALL
+                : batch_holds(PART_GOOD)   ? PART_GOOD
+                                           : PART_BAD;
+  return true;
+}
+
 static void look_at_ended(void) {
   if (report.ended.busy || !(report.ticked || report.more)) return;
   report.more = false;
-  if (report.batch_n == 0) {
-    report.batch_n = lw_account_ended(report.account, report.batch, BATCH_MAX);
-    if (report.batch_n == 0) return;
-    report.part = !report.delete_requests_v1 ? PART_ALL
-                  : batch_holds(PART_GOOD)   ? PART_GOOD
-                                             : PART_BAD;
+  if (take_batch()) begin_round(&report.ended);
+}
+
+/* -- the last posts -- */
+
+/* A wait for the next attempt is cut short; a call that is under way is awaited. */
+static bool flush_post(post *p, bool has_more) {
+  if (p->call) return true;
+  if (p->given_up || !has_more) return false;
+  lw_timer_stop(&p->retry);
+  lw_wake_cancel(&p->wake);
+  begin_round(p);
+  return p->busy;
+}
+
+static void flush(void) {
+  bool more = flush_post(&report.status, has_news());
+  if (report.tells_ended) more |= flush_post(&report.ended, take_batch());
+  if (more && !report.flush_is_late) return;
+  void (*done)(void) = report.flushed;
+  lw_report_stop();
+  done();
+}
+
+void lw_report_flush(void (*on_done)(void)) {
+  if (!report.running) {
+    on_done();
+    return;
   }
-  begin_round(&report.ended);
+  report.flushed = on_done;
+  lw_timer_stop(&report.tick);
+  lw_timer_start(&report.flush_limit, FLUSH_MS);
+  lw_loop_wake(&report.look);
+}
+
+static void on_flush_limit(lw_timer *t) {
+  (void)t;
+  report.flush_is_late = true;
+  lw_loop_wake(&report.look);
 }
 
 static void run_look(lw_wake *w) {
   (void)w;
+  if (report.flushed) {
+    flush();
+    return;
+  }
   look_at_status();
   if (report.tells_ended) look_at_ended();
   report.ticked = false;
 }
 
 static void on_tick(lw_timer *t) {
-  lw_timer_start(t, LOOK_MS);
+  lw_timer_start(t, lw_pace_ms(LOOK_MS));
   report.ticked = true;
   lw_loop_wake(&report.look);
 }
@@ -405,11 +478,10 @@ void lw_report_start(const lw_report_settings *s, lw_account *account) {
   lw_account_keep_ended(account, report.tells_ended);
   lw_wake_init(&report.look, run_look);
   lw_timer_init(&report.tick, on_tick);
-  lw_timer_start(&report.tick, LOOK_MS);
+  lw_timer_init(&report.flush_limit, on_flush_limit);
+  lw_timer_start(&report.tick, lw_pace_ms(LOOK_MS));
   lw_loop_wake(&report.look);
 }
-
-void lw_report_flush(void (*on_done)(void)) { on_done(); }
 
 void lw_report_stop(void) {
   if (!report.running) return;
@@ -417,6 +489,7 @@ void lw_report_stop(void) {
   close_post(&report.status);
   close_post(&report.ended);
   lw_timer_fini(&report.tick);
+  lw_timer_fini(&report.flush_limit);
   lw_wake_cancel(&report.look);
   lw_account_keep_ended(report.account, false);
   free(report.addresses);

@@ -17,10 +17,14 @@ void lw_report_start(const lw_report_settings *s, lw_account *account);
  * right after the post that is under way. No-ops while no reports run. */
 void lw_report_loaded(double loadtime_s, double max_perf);
 void lw_report_error(const char *error_msg);
-/* Tells once more what has not been told, for at most 2 s, then calls on_done (in the drain, also
- * when there is nothing to tell or no reports run). */
+/* Tells once more what has not been told, for at most 2 s and without retries, then calls on_done
+ * (in the drain; at once when there is nothing to tell or no reports run). From then on nothing is
+ * sent any more. */
 void lw_report_flush(void (*on_done)(void));
 /* No further reports; a running post is given up. */
 void lw_report_stop(void);
-/* Posts that were not taken, each attempt counted. */
+/* Posts that were taken, and that were not, each attempt counted. */
+uint64_t lw_report_taken(void);
 uint64_t lw_report_failures(void);
+double lw_report_taken_s(void);           /* wall clock: the last that was taken; 0: none */
+const char *lw_report_last_failure(void); /* why a post is not taken at present; "" when it is */

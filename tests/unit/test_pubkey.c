@@ -14,12 +14,13 @@
 #include "exchange/upstream.h"
 #include "floor/log.h"
 #include "turn.h"
+#include "worker/pace.h"
 
 /* -- an autoscaler: answers as told, one answer after the other -- */
 
 typedef struct reply {
   int status;
-  const char *body; /* NULL: none at all, the connection is cut */
+  const char *body; /* NULL: none at all, the connection is cut; status 0: not even that */
 } reply;
 
 typedef struct autoscaler {
@@ -41,6 +42,7 @@ static void on_complete(void *owner, lw_request *r) {
            r->head->method_text.p, (int)r->head->path.n, r->head->path.p);
   reply *reply = &a->replies[LW_MIN(a->asked, a->count - 1)];
   a->asked++;
+  if (!reply->status) return;
   if (reply->body) {
     lw_response_send(r, reply->status, "text/plain", lw_span_of(reply->body));
   } else {
@@ -77,11 +79,17 @@ static char *first_url, *second_url, *pem;
 static int keys;
 static void on_key(void) { keys++; }
 
-static unsigned failures;
+static unsigned failures, retries;
+static char failure[500];
 static void on_failure(const char *error_msg) {
-  (void)error_msg;
   failures++;
+  snprintf(failure, sizeof failure, "%s", error_msg);
 }
+static void on_retry(const char *why) {
+  assert_true(*why != 0);
+  retries++;
+}
+static const lw_pubkey_events events = {on_key, on_retry, on_failure};
 
 static int make_key(void **state) {
   (void)state;
@@ -104,12 +112,14 @@ static int begin(void **state) {
   first_url = open_autoscaler(&one);
   second_url = open_autoscaler(&two);
   keys = 0;
+  failures = retries = 0;
   return 0;
 }
 static int end(void **state) {
   (void)state;
   lw_pubkey_stop();
   lw_pubkey_stop(); /* also when it is done */
+  lw_pace_set(1);
   assert_int_equal(lw_upstream_open_count(), 0);
   lw_server_stop(one.server, NULL);
   lw_server_stop(two.server, NULL);
@@ -129,14 +139,14 @@ static int end(void **state) {
 #define FETCH_FROM(format)                                          \
   do {                                                              \
     char *addresses = lw_printf_dup(format, first_url, second_url); \
-    lw_pubkey_start(addresses, auth, on_key, on_failure);           \
+    lw_pubkey_start(addresses, auth, &events);                      \
     free(addresses);                                                \
   } while (0)
 
 static void the_key_is_taken(void **state) {
   (void)state;
   says(&one, 200, pem);
-  lw_pubkey_start(first_url, auth, on_key, on_failure);
+  lw_pubkey_start(first_url, auth, &events);
   TURN_UNTIL(keys);
   turn_for(20);
   assert_int_equal(keys, 1);
@@ -195,7 +205,7 @@ static void it_asks_again_after_a_while(void **state) {
   says(&one, 200, "still not");
   says(&one, 200, pem);
   uint64_t begun = lw_now_ms();
-  lw_pubkey_start(first_url, auth, on_key, on_failure);
+  lw_pubkey_start(first_url, auth, &events);
   TURN_UNTIL(one.asked == 1);
   turn_for(300);
   assert_int_equal(one.asked, 1); /* not at once */
@@ -205,16 +215,46 @@ static void it_asks_again_after_a_while(void **state) {
   assert_int_equal(failures, 0);            /* an error only after the fifth attempt */
 }
 
+static void a_key_that_does_not_come_is_an_error_until_it_does(void **state) {
+  (void)state;
+  lw_pace_set(100);
+  says(&one, 404, "not here");
+  lw_pubkey_start(first_url, auth, &events);
+  TURN_UNTIL(failures);
+  assert_int_equal(one.asked, 5);
+  assert_int_equal(retries, 5);
+  assert_non_null(strstr(failure, "Failed to get Serverless public key"));
+  assert_non_null(strstr(failure, first_url));
+  assert_non_null(strstr(failure, "404"));
+  TURN_UNTIL(one.asked == 6); /* it goes on */
+  one.replies[0] = (reply){200, pem};
+  TURN_UNTIL(keys);
+  assert_int_equal(failures, 1);
+}
+
+static void an_autoscaler_that_never_answers_is_an_error_as_well(void **state) {
+  (void)state;
+  lw_pace_set(600);
+  says(&one, 0, NULL);
+  says(&one, 0, NULL);
+  lw_pubkey_start(first_url, auth, &events);
+  TURN_UNTIL(failures); /* 60 s: long before the call's own end */
+  assert_int_equal(retries, 0);
+  assert_non_null(strstr(failure, "no answer yet"));
+  turn_for(300);
+  assert_int_equal(failures, 1);
+}
+
 static void stopping_ends_a_call_and_a_wait(void **state) {
   (void)state;
   lw_pubkey_stop(); /* before it ever started */
   says(&one, 200, pem);
-  lw_pubkey_start(first_url, auth, on_key, on_failure);
+  lw_pubkey_start(first_url, auth, &events);
   lw_pubkey_stop();
   turn_for(50);
   assert_int_equal(keys, 0);
   says(&two, 500, "");
-  lw_pubkey_start(second_url, auth, NULL, NULL);
+  lw_pubkey_start(second_url, auth, &(lw_pubkey_events){0});
   TURN_UNTIL(two.asked == 1);
   turn_for(20);
   lw_pubkey_stop();
@@ -232,6 +272,8 @@ int main(void) {
       TEST(a_key_of_megabytes_is_none),
       TEST(an_address_without_a_server_is_passed_over),
       TEST(it_asks_again_after_a_while),
+      TEST(a_key_that_does_not_come_is_an_error_until_it_does),
+      TEST(an_autoscaler_that_never_answers_is_an_error_as_well),
       TEST(stopping_ends_a_call_and_a_wait),
   };
   return cmocka_run_group_tests(tests, make_key, drop_key);
