@@ -101,7 +101,8 @@ end
 
 local function missing_or_extra(spec, out)
   local operands = spec.operands or {}
-  if #out < #operands then return operands[#out + 1] .. " is missing" end
+  local next_one = operands[#out + 1]
+  if next_one and next_one:sub(1, 1) ~= "[" then return next_one .. " is missing" end
   if #out > #operands then return ("unexpected argument %q"):format(out[#operands + 1]) end
   for _, option in ipairs(spec) do
     if option.required and out[field_name(option[1])] == nil then
@@ -180,7 +181,7 @@ end
 
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
 --- "string"|"integer"|"number", default=, min=, max=, required= } and may name usage, about and
---- operands. --help prints and ends the program with 0; a mistake ends it with 2.
+--- operands (in brackets: may be left out). --help prints and ends the program with 0; a mistake ends it with 2.
 function cli.parse(args, spec)
   local out, wrong = cli.read(args, spec)
   if not out then

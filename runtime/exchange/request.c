@@ -48,7 +48,7 @@ void lw_request_reset(lw_request *r) {
   r->writer = NULL;
   r->status = 0;
   r->id[0] = 0;
-  r->begun_ns = r->complete_ns = r->first_byte_ns = 0;
+  r->begun_ns = r->complete_ns = r->first_byte_ns = r->wrote_ns = 0;
   r->bytes_in = r->bytes_out = 0;
 }
 
@@ -116,8 +116,19 @@ static bool takes_body(const lw_request *r, size_t n) {
          !lw_request_is_head(r);
 }
 
+static lw_histogram gaps = {.bounds = lw_histogram_short};
+
+const lw_histogram *lw_response_gaps(void) { return &gaps; }
+
+static void note_gap(lw_request *r) {
+  uint64_t turn_ns = lw_loop_turn_ns();
+  if (r->wrote_ns && turn_ns > r->wrote_ns) lw_histogram_note(&gaps, turn_ns - r->wrote_ns);
+  r->wrote_ns = turn_ns;
+}
+
 static void note_body(lw_request *r, size_t n) {
   if (!r->first_byte_ns) r->first_byte_ns = lw_now_ns();
+  if (r->framing != LW_H1_LENGTH) note_gap(r);
   r->bytes_out += n;
   lw_client_flush(r->client);
 }
@@ -203,7 +214,7 @@ static double ms_between(uint64_t from_ns, uint64_t to_ns) {
 
 void lw_request_log(const lw_request *r, const lw_request_note *note) {
   bool bad = note->error || r->status >= 500;
-  lw_log_level level = bad ? LW_LOG_WARN : LW_LOG_INFO;
+  lw_log_level level = note->quiet ? LW_LOG_DEBUG : bad ? LW_LOG_WARN : LW_LOG_INFO;
   if (!lw_log_enabled(level)) return;
   lw_field f[16];
   size_t n = 0;

@@ -47,8 +47,9 @@ typedef struct lw_request {
   lw_wake *writer; /* borrowed: woken when the client takes bytes again, or the state changes */
 
   uint64_t begun_ns, complete_ns, first_byte_ns; /* monotonic; 0: not yet */
-  uint64_t bytes_in, bytes_out;                  /* body bytes, before framing */
-  struct lw_client *client;                      /* the server's side of it */
+  uint64_t wrote_ns;            /* the turn in which body bytes were last written */
+  uint64_t bytes_in, bytes_out; /* body bytes, before framing */
+  struct lw_client *client;     /* the server's side of it */
 } lw_request;
 
 static inline bool lw_request_is_over(const lw_request *r) { return r->state >= LW_REQUEST_ENDED; }
@@ -83,9 +84,12 @@ typedef struct lw_request_note {
   double workload;            /* < 0: none */
   double queue_ms;            /* < 0: none */
   const char *source, *error; /* who failed and how; NULL: nobody */
+  bool quiet;                 /* asked for often and by machines: told at level debug only */
 } lw_request_note;
 /* The one line per request. A client that left is shown as status 499. */
 void lw_request_log(const lw_request *r, const lw_request_note *note);
+/* Between two pieces of a streamed answer (one without a length): what left in one turn is one. */
+const lw_histogram *lw_response_gaps(void);
 
 /* -- for exchange/server only -- */
 void lw_request_init(lw_request *r, struct lw_client *client);

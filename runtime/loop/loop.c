@@ -29,6 +29,8 @@ static struct {
   lw_list ready, late, graves;
   signal_slot signals[MAX_SIGNALS];
   int signal_count, unsettled;
+  uint64_t turn_ns; /* of the first wake since the last drain; 0: none */
+  lw_histogram lag;
   bool open, draining;
 } loop;
 
@@ -52,6 +54,13 @@ static void bury_all(void) {
 
 static void on_idle(uv_idle_t *handle) { (void)handle; }
 
+static void end_turn(bool more) {
+  if (!loop.turn_ns) return;
+  uint64_t now = lw_now_ns();
+  lw_histogram_note(&loop.lag, now - loop.turn_ns);
+  loop.turn_ns = more ? now : 0;
+}
+
 static void drain(void) {
   loop.draining = true;
   loop.unsettled = 0;
@@ -64,6 +73,7 @@ static void drain(void) {
   bury_all();
   loop.draining = false;
   bool more = !lw_list_empty(&loop.ready) || !lw_list_empty(&loop.late);
+  end_turn(more);
   if (more) {
     uv_idle_start(&loop.idle, on_idle);
   } else {
@@ -100,6 +110,8 @@ void lw_loop_init(void) {
   lw_list_init(&loop.late);
   lw_list_init(&loop.graves);
   loop.signal_count = 0;
+  loop.turn_ns = 0;
+  loop.lag = (lw_histogram){.bounds = lw_histogram_short};
   lw_timers_open(&loop.uv);
   loop.open = true;
 }
@@ -133,13 +145,17 @@ void lw_wake_init(lw_wake *w, void (*run)(lw_wake *w)) {
   w->run = run;
 }
 
-void lw_loop_wake(lw_wake *w) {
-  if (!lw_list_linked(&w->node)) lw_list_append(&loop.ready, &w->node);
+static void append(lw_list *list, lw_wake *w) {
+  if (lw_list_linked(&w->node)) return;
+  lw_list_append(list, &w->node);
+  if (!loop.turn_ns) loop.turn_ns = lw_now_ns();
 }
 
-void lw_loop_wake_late(lw_wake *w) {
-  if (!lw_list_linked(&w->node)) lw_list_append(&loop.late, &w->node);
-}
+void lw_loop_wake(lw_wake *w) { append(&loop.ready, w); }
+void lw_loop_wake_late(lw_wake *w) { append(&loop.late, w); }
+
+uint64_t lw_loop_turn_ns(void) { return loop.turn_ns; }
+const lw_histogram *lw_loop_lag(void) { return &loop.lag; }
 
 void lw_wake_cancel(lw_wake *w) { lw_list_remove(&w->node); }
 

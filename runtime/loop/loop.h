@@ -10,6 +10,7 @@
 #pragma once
 
 #include "floor/base.h"
+#include "floor/histogram.h"
 #include "floor/list.h"
 
 typedef struct uv_loop_s uv_loop_t;
@@ -32,6 +33,12 @@ void lw_loop_wake(lw_wake *w);
 /* Runs after all ordinary woken items of this drain: for gathering writes, for kicking curl. */
 void lw_loop_wake_late(lw_wake *w);
 void lw_wake_cancel(lw_wake *w);
+
+/* When the first thing of the present turn was woken (monotonic): one value for all that the drain
+ * does. 0 when nothing has been woken. */
+uint64_t lw_loop_turn_ns(void);
+/* How long one turn kept others waiting: from its first wake until its drain was through. */
+const lw_histogram *lw_loop_lag(void);
 
 /* For a uv callback that is about to return and touches nothing any more: drains in the middle of a
  * poll that has brought many events, so that the bytes of a burst over hundreds of streams are not

@@ -1,18 +1,98 @@
 /* SPDX-License-Identifier: MIT
- * The figures of the command `serve`. Called by program/serve; asked by worker/admin and metrics. */
+ * The figures of the command `serve`. Called by program/serve; asked by worker/admin and metrics.
+ * Owns the text of the last reload's failure. */
 #include "program/facts.h"
 
+#include <math.h>
 #include <stdlib.h>
+
+#include "program/certificate.h"
+#include "worker/metrics.h"
+#include "worker/service.h"
+
+#ifndef LW_VERSION
+#define LW_VERSION "unknown"
+#endif
 
 static lw_facts facts;
 
 lw_facts *lw_facts_get(void) { return &facts; }
 
-void lw_facts_register(void) {}
+/* -- metrics; NaN: there is none -- */
 
-void lw_facts_write(lw_body *json) {
-  lw_put(json, ",\"script\":");
-  lw_put_text(json, facts.script);
+static double generation(void) { return facts.generation ? facts.generation->number : NAN; }
+static double generations(void) { return lw_generation_count(); }
+static double reloads(void) { return (double)facts.reloads; }
+static double reload_failures(void) { return (double)facts.reload_failures; }
+static double heap_bytes(void) {
+  return facts.generation ? (double)lw_vm_heap_bytes(facts.generation->vm) : NAN;
+}
+static double started(void) { return facts.started_s; }
+static double expiry(void) {
+  double at_s = lw_certificate_expiry_s();
+  return at_s > 0 ? at_s : NAN;
+}
+static double certificate_failures(void) {
+  return lw_certificate_expiry_s() > 0 ? (double)lw_certificate_failures() : NAN;
+}
+
+void lw_facts_register(void) {
+  lw_metrics_register("generation", "Which loading of the script new requests use.", false,
+                      generation);
+  lw_metrics_register("generations", "Loaded scripts: old ones stay for their last requests.",
+                      false, generations);
+  lw_metrics_register("reloads_total", "Reloads of the script that took effect.", true, reloads);
+  lw_metrics_register("reload_failures_total", "Reloads that changed nothing: see /status.", true,
+                      reload_failures);
+  lw_metrics_register("lua_heap_bytes", "Memory of the present script's Lua objects.", false,
+                      heap_bytes);
+  lw_metrics_register("start_time_seconds", "When the program started, since the epoch.", false,
+                      started);
+  lw_metrics_register("certificate_expiry_timestamp_seconds",
+                      "Until when the certificate is good, since the epoch. Only with TLS.", false,
+                      expiry);
+  lw_metrics_register("certificate_failures_total",
+                      "New certificates that were refused. Only with TLS.", true,
+                      certificate_failures);
+}
+
+/* -- /status -- */
+
+static void put_text_or_null(lw_body *b, const char *key, const char *text) {
+  lw_put(b, key);
+  if (text) {
+    lw_put_text(b, text);
+  } else {
+    lw_put(b, "null");
+  }
+}
+
+static const char *model_url(void) {
+  const char *given = lw_service_get()->model_url;
+  return given ? given : facts.generation ? facts.generation->router->model_server_url : NULL;
+}
+
+void lw_facts_write(lw_body *b) {
+  double expiry_s = lw_certificate_expiry_s();
+  lw_put(b, ",\"version\":\"" LW_VERSION "\"");
+  put_text_or_null(b, ",\"script\":", facts.script);
+  put_text_or_null(b, ",\"model_url\":", model_url());
+  put_text_or_null(b, ",\"report_addr\":", facts.report_addr);
+  lw_put(b, ",\"uptime\":");
+  lw_put_number(b, round((lw_wall_s() - facts.started_s) * 1000) / 1000);
+  lw_put(b, ",\"generation\":");
+  lw_put_integer(b, facts.generation ? facts.generation->number : 0);
+  lw_put(b, ",\"reloads\":");
+  lw_put_integer(b, (int64_t)facts.reloads);
+  lw_put(b, ",\"reload_failures\":");
+  lw_put_integer(b, (int64_t)facts.reload_failures);
+  put_text_or_null(b, ",\"reload_error\":", facts.reload_error);
+  lw_put(b, ",\"certificate_expiry\":");
+  if (expiry_s > 0) {
+    lw_put_number(b, expiry_s);
+  } else {
+    lw_put(b, "null");
+  }
 }
 
 void lw_facts_note_reload(char *error) {
@@ -22,4 +102,7 @@ void lw_facts_note_reload(char *error) {
   facts.reload_error = error;
 }
 
-void lw_facts_fini(void) { lw_facts_note_reload(NULL); }
+void lw_facts_fini(void) {
+  free(facts.reload_error);
+  facts = (lw_facts){0};
+}

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * What `luaworker serve` itself knows and shows in /status and /metrics: its script, generations,
- * reloads. */
+ * reloads, certificate. */
 #pragma once
 
 #include "script/generation.h"
 #include "wire/json_put.h"
 
 typedef struct lw_facts {
-  const char *script;
-  lw_generation *generation; /* the present one */
-  double started_s;          /* wall clock */
+  const char *script, *report_addr; /* borrowed; the latter NULL: reports to nobody */
+  lw_generation *generation;        /* the present one; NULL: none */
+  double started_s;                 /* wall clock */
   uint64_t reloads, reload_failures;
   char *reload_error; /* why the last reload failed; NULL: it did not. Owned */
 } lw_facts;
 
 lw_facts *lw_facts_get(void);
-void lw_facts_register(void);       /* its metrics */
-void lw_facts_write(lw_body *json); /* its members of /status */
+void lw_facts_register(void);           /* its metrics */
+void lw_facts_write(lw_body *json);     /* its members of /status */
 void lw_facts_note_reload(char *error); /* takes it over; NULL: well */
 void lw_facts_fini(void);

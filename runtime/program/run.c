@@ -144,3 +144,4 @@ int lw_run_main(int argc, char **argv) {
 }
 
 int lw_call_main(int argc, char **argv) { return lw_run_program("@call", argc, argv); }
+int lw_status_main(int argc, char **argv) { return lw_run_program("@status", argc, argv); }

@@ -194,6 +194,10 @@ lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
   return code;
 }
 
+uint64_t lw_vm_heap_bytes(const lw_vm *vm) {
+  return ((uint64_t)lua_gc(vm->L, LUA_GCCOUNT, 0) << 10) + (uint64_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+}
+
 /* -- closing -- */
 
 typedef struct closing_vm {

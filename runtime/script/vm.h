@@ -42,6 +42,7 @@ lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) LW_MUS
 /* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then. */
 void lw_vm_close(lw_vm *vm);
 void lw_vm_task_ended(lw_vm *vm); /* for task.c */
+uint64_t lw_vm_heap_bytes(const lw_vm *vm); /* what its Lua objects take */
 
 /* A program or library module carried in the binary; NULL when there is none of that name. */
 const char *lw_embedded_find(const char *name, size_t *size);

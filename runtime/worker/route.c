@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "worker/metrics.h"
+
 enum {
   MAX_ROUTES = 1024
 };
@@ -161,6 +163,9 @@ lw_route *lw_router_add(lw_router *r, lw_route_kind kind, lw_span method, lw_spa
 }
 
 void lw_router_seal(lw_router *r) {
+  for (size_t i = 0; i < r->count; i++) {
+    r->routes[i]->figures = lw_metrics_route(r->routes[i]->method_name, r->routes[i]->path);
+  }
   if (!r->model_server_url) return;
   size_t n = strlen(r->model_server_url);
   while (n && r->model_server_url[n - 1] == '/') n--;

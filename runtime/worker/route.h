@@ -28,6 +28,7 @@ typedef struct lw_route {
   double connect, first_byte, idle, total;      /* seconds; 0: none */
   double workload;                              /* when no hook counts it */
   double drain_on_disconnect;
+  struct lw_route_figures *figures; /* its counters in worker/metrics; set by lw_router_seal() */
   double bare; /* no envelope: the body is the payload, auth_data comes in a field */
 } lw_route;
 

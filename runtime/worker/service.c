@@ -101,8 +101,10 @@ static uint64_t on_head(void *owner, lw_request *r) {
   return service.max_body;
 }
 
+/* Of a builtin. What only looks, probes and scrapers ask for every few seconds. */
 static void finish(lw_request *r) {
-  lw_request_note note = {.workload = -1, .queue_ms = -1};
+  bool looks = r->head->method != LW_H1_POST;
+  lw_request_note note = {.workload = -1, .queue_ms = -1, .quiet = looks};
   lw_request_log(r, &note);
   lw_request_release(r);
 }

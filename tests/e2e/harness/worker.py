@@ -154,6 +154,8 @@ class Worker:
             "0",
             "--port-file",
             str(port_file),
+            "--internal-port-file",
+            str(self.directory / "internal_port"),
             "--log-level",
             log_level,
             "--log-format",
@@ -208,6 +210,20 @@ class Worker:
         """One request on a connection of its own, answered whole."""
         client = self.connect()
         client.send(request(method, target, body, headers, **options))
+        response = client.read_response(method)
+        client.close()
+        return response
+
+    @property
+    def internal_port(self):
+        path = self.directory / "internal_port"
+        return int(wait_until(lambda: path.exists() and path.read_text(), "the internal port"))
+
+    def ask_internal(self, method, target, body=None):
+        """One request to the internal port, answered whole."""
+        client = Client(self.internal_port)
+        self.clients.append(client)
+        client.send(request(method, target, body))
         response = client.read_response(method)
         client.close()
         return response
