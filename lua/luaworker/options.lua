@@ -166,6 +166,18 @@ local function check_signed(routes, is_route, note)
   end
 end
 
+-- The worker itself answers these at the same port, in C: worker/session_routes.c, worker/update.c.
+local function check_own_paths(routes, is_route, note)
+  if type(routes) ~= "table" then return end
+  for i, one in ipairs(routes) do
+    local path = is_route(one) and type(one.path) == "string" and one.path or ""
+    if path:find "^/session/" or path == "/pyworker/update" then
+      note("routes[" .. i .. "].path", "the worker itself answers at " .. path
+        .. " (at all of /session/ and at /pyworker/update): choose another path")
+    end
+  end
+end
+
 --- The table given to worker.backend.
 function options.check_backend(opts, note, is_route)
   backend(opts, "", note)
@@ -173,6 +185,7 @@ function options.check_backend(opts, note, is_route)
   if opts.model_server_url == nil then note("model_server_url", "is missing") end
   check_routes(opts.routes, "routes", note, is_route)
   check_signed(opts.routes, is_route, note)
+  check_own_paths(opts.routes, is_route, note)
 end
 
 return options

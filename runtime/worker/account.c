@@ -43,7 +43,7 @@ typedef struct sum {
 
 struct lw_account {
   lw_list running;
-  unsigned in_flight, working, in_sessions; /* the last: of those in flight */
+  unsigned in_flight, working, sessions, in_sessions; /* the others: of those in flight */
   sum load, wait_load;
   lw_totals totals; /* the workloads are the rounded values of `by_outcome` and `received` */
   sum received, by_outcome[LW_REJECTED + 1];
@@ -195,12 +195,18 @@ static void count_outcome(lw_account *a, const lw_record *r) {
   if (r->outcome == LW_REJECTED) sum_add(&a->since.rejected, r->workload);
 }
 
+static void count_kind(lw_account *a, const lw_record *r, int step) {
+  a->sessions += (unsigned)(r->kind == LW_RECORD_SESSION ? step : 0);
+  a->in_sessions += (unsigned)(r->kind == LW_RECORD_IN_SESSION ? step : 0);
+}
+
 void lw_account_receive(lw_account *a, lw_record *r, lw_record_kind kind, int64_t reqnum,
                         int64_t request_idx, double workload) {
   begin(a, r, kind, reqnum, request_idx, workload);
   lw_list_append(&a->running, &r->node);
   a->in_flight++;
-  a->in_sessions += kind == LW_RECORD_IN_SESSION;
+  count_kind(a, r, 1);
+  if (kind == LW_RECORD_SESSION) r->working_at = r->received_at; /* it waits for nothing */
   sum_add(&a->load, r->workload);
   if (kind == LW_RECORD_REQUEST) sum_add(&a->wait_load, r->workload);
   sum_add(&a->since.received, r->workload);
@@ -232,6 +238,7 @@ void lw_account_reweigh(lw_account *a, lw_record *r, double workload) {
 
 void lw_account_working(lw_account *a, lw_record *r) {
   assert(r->outcome == LW_RUNNING && lw_list_linked(&r->node));
+  assert(r->kind != LW_RECORD_SESSION);
   if (r->working) return;
   r->working = true;
   r->working_at = lw_wall_s();
@@ -245,7 +252,7 @@ void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome) {
   lw_list_remove(&r->node);
   a->in_flight--;
   if (r->working) a->working--;
-  a->in_sessions -= r->kind == LW_RECORD_IN_SESSION;
+  count_kind(a, r, -1);
   sum_add(&a->load, -r->workload);
   if (r->kind == LW_RECORD_REQUEST) sum_add(&a->wait_load, -r->workload);
   if (a->in_flight == 0) a->load = a->wait_load = (sum){0, 0};
@@ -260,7 +267,8 @@ void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome) {
 double lw_account_load(const lw_account *a) { return at_least_0(a->load.value); }
 double lw_account_wait_load(const lw_account *a) { return at_least_0(a->wait_load.value); }
 unsigned lw_account_in_flight(const lw_account *a) { return a->in_flight; }
-unsigned lw_account_queued(const lw_account *a) { return a->in_flight - a->working; }
+unsigned lw_account_queued(const lw_account *a) { return a->in_flight - a->working - a->sessions; }
+unsigned lw_account_calling(const lw_account *a) { return a->working; }
 unsigned lw_account_told(const lw_account *a) { return a->in_flight - a->in_sessions; }
 const lw_totals *lw_account_totals(const lw_account *a) { return &a->totals; }
 
@@ -269,19 +277,21 @@ static bool is_close(double a, double b) {
 }
 
 bool lw_account_consistent(const lw_account *a) {
-  unsigned running = 0, working = 0, in_sessions = 0;
+  unsigned running = 0, working = 0, sessions = 0, in_sessions = 0;
   sum load = {0, 0}, wait_load = {0, 0};
   for (const lw_list *l = a->running.next; l != &a->running; l = l->next) {
     const lw_record *r = LW_CONTAINER_OF(l, lw_record, node);
     if (r->outcome != LW_RUNNING) return false;
     running++;
     working += r->working;
+    sessions += r->kind == LW_RECORD_SESSION;
     in_sessions += r->kind == LW_RECORD_IN_SESSION;
     sum_add(&load, r->workload);
     if (r->kind == LW_RECORD_REQUEST) sum_add(&wait_load, r->workload);
   }
   if (running != a->in_flight || working != a->working) return false;
-  if (in_sessions != a->in_sessions || !is_close(wait_load.value, a->wait_load.value)) return false;
+  if (sessions != a->sessions || in_sessions != a->in_sessions) return false;
+  if (!is_close(wait_load.value, a->wait_load.value)) return false;
   const lw_totals *t = &a->totals;
   if (t->received != t->success + t->error + t->cancelled + t->rejected + running) return false;
   sum whole = load;

@@ -18,9 +18,8 @@ const char *lw_outcome_name(lw_outcome o); /* "running" "success" "error" "cance
 const char *lw_outcome_wire_name(
     lw_outcome o); /* protocol §4: "Success" "Error" "Cancelled" "Rejected" */
 
-/* Protocol §6: a session is one request in flight for as long as it is open; the requests inside it
- * weigh on the load, but are not counted and told one by one, nor do they delay others' estimate.
- */
+/* Protocol §6: a session is one request in flight for as long as it is open; neither it nor the
+ * requests inside it delay others' estimate, and these are not counted and told one by one. */
 typedef enum lw_record_kind {
   LW_RECORD_REQUEST,
   LW_RECORD_SESSION,
@@ -66,14 +65,15 @@ void lw_account_reject(lw_account *a, lw_record *r, int64_t reqnum, int64_t requ
 /* The workload became known or changed while running. */
 void lw_account_reweigh(lw_account *a, lw_record *r, double workload);
 void lw_account_working(lw_account *a,
-                        lw_record *r); /* its call to the model begins; once counts */
+                        lw_record *r); /* its call to the model begins; once counts; no session */
 /* Ends it, once: asserts that it was running. */
 void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome);
 
 double lw_account_load(const lw_account *a);        /* workload in flight */
 double lw_account_wait_load(const lw_account *a);   /* of that, what estimates of waits count */
-unsigned lw_account_in_flight(const lw_account *a); /* requests in flight: queued and working */
-unsigned lw_account_queued(const lw_account *a);    /* in flight and not working */
+unsigned lw_account_in_flight(const lw_account *a); /* queued, working, and open sessions */
+unsigned lw_account_queued(const lw_account *a);    /* in flight, and their turn has not come */
+unsigned lw_account_calling(const lw_account *a);   /* in flight, and their call has begun */
 unsigned lw_account_told(const lw_account *a);      /* in flight, without those inside sessions */
 const lw_totals *lw_account_totals(const lw_account *a);
 /* received = success + error + cancelled + rejected + in flight, and the same for workloads within

@@ -10,7 +10,8 @@ typedef struct lw_builtin {
   /* r is complete. Answers now, or later with lw_builtin_done(); r->work is its own to use. In the
    * drain. */
   void (*answer)(lw_request *r);
-  /* Its client left before the answer: give up what was kept for it. NULL: always answers at once. */
+  /* Its client left before the answer: give up what was kept for it. NULL: always answers at once.
+   */
   void (*gone)(lw_request *r);
 } lw_builtin;
 

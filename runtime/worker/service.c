@@ -6,6 +6,10 @@
 #include "worker/metrics.h"
 #include "worker/work.h"
 
+enum {
+  BUILTIN_BODY_MAX = 262144 /* two texts of a session, and room to write them at length */
+};
+
 static lw_service service;
 
 lw_service *lw_service_get(void) { return &service; }
@@ -98,7 +102,7 @@ static uint64_t on_head(void *owner, lw_request *r) {
     lw_headers_add_borrowed(&r->answer, LW_SPAN("Retry-After"), LW_SPAN("1"));
     lw_response_refuse(r, 503, "the worker is draining");
   }
-  return service.max_body;
+  return a.builtin ? LW_MIN(service.max_body, BUILTIN_BODY_MAX) : service.max_body;
 }
 
 /* Of a builtin. What only looks, probes and scrapers ask for every few seconds. */
@@ -127,7 +131,7 @@ static void on_gone(void *owner, lw_request *r) {
     lw_work_on_gone(r);
     return;
   }
-  b->gone(r);
+  if (b->gone) b->gone(r);
   finish(r);
 }
 

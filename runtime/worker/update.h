@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * POST /pyworker/update (protocol §6): leaves a file that makes the launcher install anew. */
+ * POST /pyworker/update (protocol §6): whoever has the master token leaves a file that makes the
+ * launcher install anew at the next start. */
 #pragma once
 
 #include "worker/builtin.h"

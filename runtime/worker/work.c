@@ -95,7 +95,7 @@ static void settle_when_over(lw_work *w) {
 static void count_in(lw_work *w, double workload) {
   w->counted = true;
   lw_account_receive(lw_service_get()->account, &w->record,
-                     w->session ? LW_RECORD_IN_SESSION : LW_RECORD_REQUEST, w->reqnum,
+                     w->session || w->dropped ? LW_RECORD_IN_SESSION : LW_RECORD_REQUEST, w->reqnum,
                      w->request_idx, workload);
 }
 
@@ -143,12 +143,14 @@ void lw_work_on_gone(lw_request *r) {
   settle_when_over(w);
 }
 
+/* One that has its answer goes on: only its script may still be at work, for itself. */
 void lw_work_drop(lw_work *w) {
-  if (lw_request_is_over(w->request)) return;
+  lw_request_state state = w->request->state;
+  if (state == LW_REQUEST_ENDED || state == LW_REQUEST_CUT) return;
   w->dropped = true;
   if (w->task) w->route->router->ops->cancel(w->task);
   stop_model(w);
-  if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
+  if (state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
   lw_response_error(w->request, 410, NULL, "the session was closed");
   close_account(w);
   lw_queue_leave(lw_service_get()->queue, &w->entry);
@@ -194,7 +196,9 @@ static void on_piped(lw_pipe *p, lw_code result) {
 
 static void begin_call(lw_work *w) {
   if (!w->model_begun_ns) w->model_begun_ns = lw_now_ns();
-  if (w->counted) lw_account_working(lw_service_get()->account, &w->record);
+  if (w->counted && w->record.outcome == LW_RUNNING) {
+    lw_account_working(lw_service_get()->account, &w->record);
+  }
 }
 
 /* Fields from a parsed head and our own are legal already. */
@@ -362,7 +366,7 @@ static lw_code ask_admission(lw_work *w, double workload) {
 }
 
 lw_code lw_work_admit(lw_work *w, double workload) {
-  if (w->request->state == LW_REQUEST_GONE) return LW_CANCELLED;
+  if (w->request->state == LW_REQUEST_GONE || w->dropped) return LW_CANCELLED;
   switch (w->admission) {
     case LW_ADMIT_NOT_ASKED:
       return ask_admission(w, workload);

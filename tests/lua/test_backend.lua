@@ -113,6 +113,16 @@ do -- nobody signed what a plain function or a forward would take by POST
     "routes[2]: PUT " .. text)
 end
 
+do -- the paths of the worker's own answers
+  local text = " (at all of /session/ and at /pyworker/update): choose another path"
+  expect("", [[worker.post("/session/create", {}), worker.get("/session/x", worker.forward()),
+    worker.get("/pyworker/update", function() end), worker.post("/session", {}),
+    worker.post("/sessions/create", {}), worker.post("/pyworker", {})]],
+    "routes[1].path: the worker itself answers at /session/create" .. text,
+    "routes[2].path: the worker itself answers at /session/x" .. text,
+    "routes[3].path: the worker itself answers at /pyworker/update" .. text)
+end
+
 do -- mistakes in payload classes come with their route
   expect("", 'worker.post("/a", { payload = worker.payload { x = "strin" } })',
     'routes[1].payload.x: unknown type "strin", did you mean "string"?')

@@ -396,18 +396,24 @@ enum {
 };
 static void compare_with_records(const lw_account *a, const lw_record *r, const bool *runs,
                                  uint64_t ends, double ended_workload) {
-  unsigned in_flight = 0, queued = 0;
-  double load = 0;
+  unsigned in_flight = 0, queued = 0, calling = 0, told = 0;
+  double load = 0, wait_load = 0;
   for (int i = 0; i < SLOTS; i++) {
     if (!runs[i]) continue;
     in_flight++;
-    queued += !r[i].working;
+    queued += !r[i].working && r[i].kind != LW_RECORD_SESSION;
+    calling += r[i].working;
+    told += r[i].kind != LW_RECORD_IN_SESSION;
     load += r[i].workload;
+    if (r[i].kind == LW_RECORD_REQUEST) wait_load += r[i].workload;
   }
   assert_int_equal(lw_account_in_flight(a), in_flight);
   assert_int_equal(lw_account_queued(a), queued);
+  assert_int_equal(lw_account_calling(a), calling);
+  assert_int_equal(lw_account_told(a), told);
   assert_close(lw_account_load(a), load);
-  assert_true(lw_account_load(a) >= 0);
+  assert_close(lw_account_wait_load(a), wait_load);
+  assert_true(lw_account_load(a) >= 0 && lw_account_wait_load(a) >= 0);
   const lw_totals *t = lw_account_totals(a);
   assert_int_equal(t->received, in_flight + ends);
   assert_int_equal(t->success + t->error + t->cancelled + t->rejected, ends);
@@ -432,11 +438,11 @@ static void random_walk_agrees_with_the_records(void **state) {
       ends++;
       ended_workload += workload;
     } else if (!runs[i]) {
-      lw_account_receive(a, &r[i], LW_RECORD_REQUEST, rand(), rand(), workload);
+      lw_account_receive(a, &r[i], (lw_record_kind)(rand() % 3), rand(), rand(), workload);
       runs[i] = true;
     } else if (rand() % 3 == 0) {
       lw_account_reweigh(a, &r[i], workload);
-    } else if (rand() % 2) {
+    } else if (rand() % 2 && r[i].kind != LW_RECORD_SESSION) {
       lw_account_working(a, &r[i]);
     } else {
       lw_account_end(a, &r[i], LW_SUCCESS + (lw_outcome)(rand() % 4));
@@ -458,6 +464,46 @@ static void random_walk_agrees_with_the_records(void **state) {
     if (runs[i]) lw_account_end(a, &r[i], LW_CANCELLED_OUTCOME);
   }
   assert_true(lw_account_load(a) == 0 && lw_account_consistent(a));
+  lw_account_free(a);
+}
+
+static void a_session_and_the_requests_in_it(void **state) {
+  (void)state;
+  lw_account *a = lw_account_new();
+  lw_account_keep_ended(a, true);
+  lw_record session, inside, other;
+  int64_t idxs[4];
+  lw_ended ended[4];
+  lw_account_receive(a, &session, LW_RECORD_SESSION, 1, 11, 50);
+  lw_account_receive(a, &inside, LW_RECORD_IN_SESSION, 2, 12, 8);
+  assert_int_equal(lw_account_in_flight(a), 2);
+  assert_int_equal(lw_account_queued(a), 1);
+  assert_int_equal(lw_account_calling(a), 0);
+  assert_int_equal(lw_account_told(a), 1);
+  assert_true(lw_account_load(a) == 58 && lw_account_wait_load(a) == 0);
+  assert_int_equal(lw_account_distinct_reqnums(a), 1);
+  assert_true(session.working_at == session.received_at && inside.working_at == 0);
+  lw_account_receive(a, &other, LW_RECORD_REQUEST, 3, 13, 5);
+  lw_account_working(a, &inside);
+  assert_true(lw_account_load(a) == 63 && lw_account_wait_load(a) == 5);
+  assert_int_equal(lw_account_calling(a), 1);
+  assert_int_equal(lw_account_told(a), 2);
+  assert_int_equal(lw_account_working_idxs(a, idxs, 4), 2);
+  assert_true(idxs[0] == 11 && idxs[1] == 13);
+  lw_account_reweigh(a, &inside, 9);
+  assert_true(lw_account_load(a) == 64 && lw_account_wait_load(a) == 5);
+  lw_account_end(a, &inside, LW_SUCCESS);
+  assert_int_equal(lw_account_ended(a, ended, 4), 0);
+  assert_true(lw_account_consistent(a));
+  lw_account_end(a, &session, LW_SUCCESS);
+  lw_account_end(a, &other, LW_CANCELLED_OUTCOME);
+  assert_int_equal(lw_account_ended(a, ended, 4), 2);
+  assert_true(ended[0].request_idx == 11 && ended[0].outcome == LW_SUCCESS);
+  assert_true(ended[0].working_at == ended[0].received_at && ended[0].ended_at > 0);
+  assert_int_equal(ended[1].request_idx, 13);
+  assert_true(lw_account_load(a) == 0 && lw_account_wait_load(a) == 0);
+  assert_true(lw_account_sums(a).cur_perf == 59);
+  assert_true(lw_account_consistent(a));
   lw_account_free(a);
 }
 
@@ -497,6 +543,7 @@ int main(void) {
       cmocka_unit_test(the_ring_of_ended_requests_wraps_and_grows),
       cmocka_unit_test(a_full_ring_drops_the_oldest_also_between_peek_and_drop),
       cmocka_unit_test(random_walk_agrees_with_the_records),
+      cmocka_unit_test(a_session_and_the_requests_in_it),
       cmocka_unit_test(a_record_changed_behind_the_books_is_noticed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
