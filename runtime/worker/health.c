@@ -150,7 +150,7 @@ static void look_at_call(void) {
 static void watch_progress(void) {
   uint64_t bytes = lw_upstream_model_bytes(), now_ms = lw_now_ms();
   uint64_t successes = lw_account_totals(health.account)->success;
-  bool idle = lw_account_in_flight(health.account) == lw_account_queued(health.account);
+  bool idle = lw_account_calling(health.account) == 0;
   health.watch_due = false;
   if (idle || bytes != health.moved_bytes || successes != health.moved_successes) {
     health.moved_bytes = bytes;
