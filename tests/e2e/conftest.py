@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from harness.autoscaler import FakeAutoscaler  # noqa: E402
 from harness.model import FakeModel  # noqa: E402
 from harness.signing import Signer  # noqa: E402
 from harness.worker import BINARY, ROOT, Worker  # noqa: E402
@@ -47,6 +48,15 @@ def end_workers(workers, failed):
 @pytest.fixture
 def model():
     server = FakeModel()
+    yield server
+    server.stop()
+    assert not server.complaints, server.complaints
+
+
+@pytest.fixture
+def autoscaler(signer):
+    """Takes reports; serves the signer's key. Workers get it as REPORT_ADDR=autoscaler.url."""
+    server = FakeAutoscaler(signer.public_pem)
     yield server
     server.stop()
     assert not server.complaints, server.complaints

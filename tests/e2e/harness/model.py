@@ -241,10 +241,10 @@ class Held:
 class FakeModel:
     """path → behaviour; unknown paths get 404."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", 0))
+        self.listener.bind(("127.0.0.1", port))
         self.listener.listen(256)
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
