@@ -211,6 +211,12 @@ function Answer:chunks()
   return next_chunk, self
 end
 
+--- Reads what is left of the body and drops it.
+function Answer:read_to_end()
+  if self._ended or self._gathered or not self._call then return end
+  for _ in self:chunks() do end -- luacheck: ignore 542
+end
+
 --- An iterator over the body's lines, without their ends.
 function Answer:lines()
   begin_stream(self)

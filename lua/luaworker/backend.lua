@@ -2,6 +2,8 @@
 -- From a script's tables to routes in C: worker.backend, worker.get, worker.post and the like. A
 -- mistake raises nothing where it is made; all of them come out together when the script is loaded.
 local base = require "luaworker.base"
+local benchmark = require "luaworker.benchmark"
+local job = require "luaworker.job"
 local model = require "luaworker.model"
 local options = require "luaworker.options"
 local route = require "luaworker.route"
@@ -129,15 +131,27 @@ local function kind_and_entry(one, opts)
   return C.LW_ROUTE_WORK, entry_of_work(opts, label)
 end
 
+-- The route whose speed is reported: told in the script, or to be measured.
+local function set_benchmark(router, path, opts, entry, note)
+  local fixed = opts.benchmark.max_perf
+  local name = fixed and "max_perf" or "benchmark_job"
+  local number = fixed
+    or job.keep("benchmark", benchmark.job(path, opts, entry, model.url), "benchmark: ")
+  note_failed(C.lw_api_router_number(router, name, number), "benchmark", note)
+  note_failed(C.lw_api_router_text(router, "benchmark_route", path, #path), "benchmark", note)
+end
+
 local function add_route(router, one, shared_opts, path, note)
   local opts = one.opts
   if type(opts) == "table" and not opts.is_forward then opts = merge(opts, shared_opts) end
   local kind, entry = kind_and_entry(one, opts)
-  local job = route.add_entry(entry)
-  local added = C.lw_api_route_add(router, kind, one.method, #one.method, one.path, #one.path, job)
+  local number = route.add_entry(entry)
+  local added = C.lw_api_route_add(router, kind, one.method, #one.method, one.path, #one.path,
+    number)
   if added == nil then return note(path, base.last_error()) end
   if kind == C.LW_ROUTE_WORK then
     set_work(added, opts, entry, path, note)
+    if opts.benchmark then set_benchmark(router, one.path, opts, entry, note) end
   elseif kind == C.LW_ROUTE_FORWARD and opts.path then
     note_failed(C.lw_api_route_text(added, "endpoint", opts.path, #opts.path), path, note)
   end
@@ -164,6 +178,14 @@ local function set_markers(router, actions, note)
   end
 end
 
+-- `return worker.model.get(path)` of a model that is not there has failed, too.
+local function start_job(start)
+  return function()
+    local value, err = start()
+    if not value and err ~= nil then error(tostring(err), 0) end
+  end
+end
+
 local function set_backend(router, opts, note)
   local function number(name, value)
     if value == nil then return end
@@ -178,10 +200,7 @@ local function set_backend(router, opts, note)
   text("model_healthcheck_url", opts.model_healthcheck_url)
   number("max_sessions", opts.max_sessions)
   set_markers(router, opts.log_actions or {}, note)
-  for _, one in ipairs(opts.routes) do
-    local bench = type(one.opts) == "table" and one.opts.benchmark
-    if bench then number("max_perf", bench.max_perf) end
-  end
+  if opts.start then number("start_job", job.keep("start", start_job(opts.start))) end
 end
 
 --- A note(path, text) that gathers, and a function that raises what was gathered.

@@ -70,6 +70,12 @@ function failure.catch(err)
   }, Caught)
 end
 
+--- One line of what failure.catch() returned: what went wrong, without the traceback.
+function failure.text_of(caught)
+  local text = type(caught) == "table" and caught.text or tostring(caught)
+  return (text:gsub("%s*\n%s*", " "))
+end
+
 --- Text for the log of what failure.catch() returned (or the bare string of an error inside it).
 function failure.describe(caught)
   if type(caught) ~= "table" or not caught.trace then return tostring(caught) end

@@ -5,11 +5,11 @@ local await = require "luaworker.await"
 local backend = require "luaworker.backend"
 local failure = require "luaworker.failure"
 local http = require "luaworker.http"
+local job = require "luaworker.job"
 local json = require "luaworker.json"
 local model = require "luaworker.model"
 local payload = require "luaworker.payload"
 local response = require "luaworker.response"
-local task = require "luaworker.task"
 
 local function count_tokens(text)
   base.expect_string(text, "count_tokens")
@@ -69,7 +69,7 @@ return {
   http = http,
   model = { request = model.request, get = model.get, post = model.post },
   sleep = await.sleep,
-  spawn = task.spawn,
+  spawn = job.spawn,
   log = require "luaworker.log",
   env = env,
   base64 = require "luaworker.base64",

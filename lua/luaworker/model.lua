@@ -75,11 +75,12 @@ function model.open(method, url, opts, of_model)
   if mistake then error(mistake, 3) end
   local task = await.task()
   local call = begin_call(method, url, opts)
+  if of_model then C.lw_api_call_of_model(call) end
   local code = answer.await_head(call)
   if code == OK then return answer.of_call(task, call, of_model) end
   local text = code == base.CANCELLED and "cancelled" or answer.error_text(call, code)
   C.lw_api_call_close(call)
-  if of_model then task.model_error = text end
+  if of_model then task.model_error, task.model_unreachable = text, code == base.IO end
   return nil, text
 end
 

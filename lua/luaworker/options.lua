@@ -47,11 +47,12 @@ local function payload_class(value, path, note)
 end
 
 local benchmark = schema.record {
-  dataset = schema.list(schema.any),
+  dataset = schema.list(schema.table),
   generator = schema.fn,
   runs = schema.number { integer = true, min = 1, max = 1000 },
   concurrency = schema.number { integer = true, min = 1, max = 10000 },
   warmup = schema.boolean,
+  timeout = schema.number { above = 0 },
   max_perf = schema.number { above = 0 },
 }
 
@@ -106,7 +107,8 @@ local function check_benchmark(opts, path, note)
     return
   end
   local class = opts.payload
-  if payload.is_class(class) and rawget(class, "for_test") then return end
+  local for_test = payload.is_class(class) and rawget(class, "for_test")
+  if for_test then return schema.fn(for_test, path .. ".payload.for_test", note) end
   note(path .. ".benchmark", "has no payloads: give generator or dataset here, "
     .. "make_benchmark_payload on the route, or for_test() on its payload")
 end

@@ -174,6 +174,14 @@ function payload.class(spec)
   return setmetatable(class, class_meta)
 end
 
+--- Whether `value` was made by this class (nil: by none).
+function payload.is_instance(class, value)
+  local meta = class and type(value) == "table" and getmetatable(value)
+  return meta and (meta == class or meta.class == class) or false
+end
+
+payload.copy = copy
+
 function payload.is_class(value)
   return shapes[value] ~= nil
 end

@@ -90,6 +90,12 @@ end
 local Stream = {}
 Stream.__index = Stream
 
+-- A stream that nobody reads: a `remote` function streams into it while it is measured.
+local Dropped = {}
+Dropped.__index = Dropped
+function Dropped:write() end   -- luacheck: ignore 212
+function Dropped:finish() end  -- luacheck: ignore 212
+
 local function request_of(self)
   local task = self._task
   if not task or not task.request then error("the request has ended", 3) end
@@ -102,6 +108,7 @@ function response.stream(opts)
   opts = opts or {}
   check_options(stream_shape, opts, "worker.stream")
   local task = await.task()
+  if task.drops_stream then return setmetatable({ status = opts.status or 200 }, Dropped) end
   if not task.request then error("worker.stream: there is no request to answer", 2) end
   if task.stream then error("worker.stream: this request is being answered already", 2) end
   local self = setmetatable({
@@ -206,7 +213,9 @@ end
 function response.from_value(value)
   if type(value) == "table" then
     local meta = getmetatable(value)
-    if meta == Response or meta == Stream or answer.is_answer(value) then return value end
+    if meta == Response or meta == Stream or meta == Dropped or answer.is_answer(value) then
+      return value
+    end
   end
   return response.json(value)
 end

@@ -44,7 +44,8 @@ local function complain(entry, text)
     entry.label, text, DEFAULT_WORKLOAD)
 end
 
-local function count_workload(entry, payload)
+--- What the route's hook counts; DEFAULT_WORKLOAD when it fails to.
+function route.count_workload(entry, payload)
   local ok, workload = pcall(entry.count_workload, payload)
   if ok and type(workload) == "number" and workload >= 0 and workload < math.huge then
     return workload
@@ -106,7 +107,7 @@ local function prepare(task, entry, r)
   local workload = entry.workload
   if entry.count_workload then
     task.hook = "count_workload"
-    workload = count_workload(entry, payload)
+    workload = route.count_workload(entry, payload)
     give_way(r)
   end
   if entry.generate_payload_json then
@@ -155,12 +156,17 @@ function route.handle(task, entry, _)
   response.answer(task, value, err)
 end
 
--- A tail call (`return worker.json(...)`) leaves no trace of the line, so the hook's own is told.
+--- A hook's name with its place. A tail call (`return worker.json(...)`) leaves no trace of the
+--- line, so the hook's own is told.
+function route.place_of_hook(name, f)
+  if type(f) ~= "function" then return name end
+  local info = debug.getinfo(f, "S")
+  return string.format("%s (%s:%d)", name, info.short_src, info.linedefined)
+end
+
 local function name_hook(task, entry)
   local hook = task.hook or "none"
-  if type(entry[hook]) ~= "function" then return hook end
-  local info = debug.getinfo(entry[hook], "S")
-  return string.format("%s (%s:%d)", hook, info.short_src, info.linedefined)
+  return route.place_of_hook(hook, entry[hook])
 end
 
 --- What came of an error inside a walk: the client's answer and the log line.

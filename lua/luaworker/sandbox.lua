@@ -79,6 +79,7 @@ local function read_file(path)
   if not file then return nil, err end
   local text = file:read "*a"
   file:close()
+  if text then base.C.lw_api_script_text(text, #text) end
   return text
 end
 

@@ -18,6 +18,7 @@ end
 schema.string = rule_of_type "string"
 schema.boolean = rule_of_type "boolean"
 schema.fn = rule_of_type "function"
+schema.table = rule_of_type "table"
 
 function schema.text(value, path, note)
   if type(value) ~= "string" or value == "" then

@@ -6,7 +6,7 @@ local await = require "luaworker.await"
 local answer = require "luaworker.answer"
 local backend = require "luaworker.backend"
 local failure = require "luaworker.failure"
-local log = require "luaworker.log"
+local job = require "luaworker.job"
 local route = require "luaworker.route"
 local sandbox = require "luaworker.sandbox"
 
@@ -15,37 +15,14 @@ local catch = failure.catch
 
 local task = {}
 
-local main_chunk       -- run: the program
-local spawned = {}     -- by job number: { f, n, ... }
-local last_spawned = 0
+local main_chunk -- run: the program
 
---- worker.spawn(f, ...): f runs as a task of its own, beginning in a later turn.
-function task.spawn(f, ...)
-  if type(f) ~= "function" then error("spawn: expected function, got " .. base.show(f), 2) end
-  await.task()
-  last_spawned = last_spawned + 1
-  local job = last_spawned
-  spawned[job] = { f, select("#", ...), ... }
-  if C.lw_api_task_spawn(job) ~= base.OK then
-    spawned[job] = nil
-    error("spawn: too many tasks", 2)
-  end
-end
-
-local function run_request(me, r, job)
-  local entry = route.entries[job]
+local function run_request(me, r, number)
+  local entry = route.entries[number]
   me.request = r
   local ok, caught = xpcall(entry.walk, catch, me, entry, r)
   if not ok then route.fail(me, entry, r, caught) end
   route.retire(me)
-end
-
-local function run_spawned(job)
-  local call = spawned[job]
-  spawned[job] = nil
-  local ok, caught = xpcall(call[1], catch, unpack(call, 3, call[2] + 2))
-  if ok or failure.is_ending(caught) then return end
-  log.error("a spawned task failed: " .. failure.describe(caught))
 end
 
 local function run_program()
@@ -58,10 +35,10 @@ end
 
 local function run_job(me)
   local r = C.lw_api_task_request()
-  local job = C.lw_api_task_job()
-  if r ~= nil then return run_request(me, r, job) end
-  if job ~= 0 then
-    run_spawned(job)
+  local number = C.lw_api_task_job()
+  if r ~= nil then return run_request(me, r, number) end
+  if number ~= 0 then
+    job.run(number)
   else
     run_program()
   end

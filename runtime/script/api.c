@@ -17,6 +17,7 @@
 #include "wire/canon.h"
 #include "wire/doc.h"
 #include "worker/auth.h"
+#include "worker/benchmark.h"
 #include "worker/session.h"
 #include "worker/tokens.h"
 #include "worker/work.h"
@@ -42,6 +43,19 @@ int lw_api_task_spawn(int job) {
   if (vm->task_count >= TASKS_MAX) return LW_LIMIT;
   lw_task_start(vm, NULL, job);
   return LW_OK;
+}
+
+int lw_api_task_spawn_child(int job) {
+  return task() && lw_task_start_child(task(), job) ? LW_OK : LW_MISUSE;
+}
+
+void lw_api_job_done(double result) {
+  if (task()) lw_task_set_result(task(), result, NULL);
+}
+void lw_api_job_failed(const char *p, size_t n) {
+  char *text = lw_strdup_n(p, n);
+  if (task()) lw_task_set_result(task(), 0, text);
+  free(text);
 }
 
 int lw_api_task_sleep(double seconds) {
@@ -239,6 +253,10 @@ void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, 
                                        (uint64_t)(idle * 1000), (uint64_t)(total * 1000)};
 }
 
+void lw_api_call_of_model(struct lw_call *c) {
+  if (c->upstream) lw_upstream_set_role(c->upstream, "model");
+}
+
 int lw_api_call_head(struct lw_call *c) { return lw_call_head(c); }
 int lw_api_call_status(struct lw_call *c) {
   return c->upstream ? lw_upstream_status(c->upstream) : 0;
@@ -335,6 +353,11 @@ void lw_api_model_url(lw_span *out) {
 int lw_api_router_marker(struct lw_router *r, int kind, const char *p, size_t n) {
   if (lw_router_add_marker(r, (lw_marker_kind)kind, span(p, n)) == LW_OK) return LW_OK;
   return fail_with(LW_PROTOCOL, "is empty or more than one line");
+}
+
+void lw_api_script_text(const char *p, size_t n) {
+  lw_vm *vm = lw_vm_loading();
+  if (vm) vm->digest = lw_benchmark_digest(vm->digest, span(p, n));
 }
 
 int lw_api_router_publish(struct lw_router *r) {

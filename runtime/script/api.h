@@ -29,6 +29,8 @@ struct lw_request *lw_api_task_request(void);
 int lw_api_task_job(void);
 /* Starts a task that will find `job` in lw_api_task_job(). LW_OK or LW_LIMIT. */
 int lw_api_task_spawn(int job);
+/* The same, and it is cancelled when the running task ends or is cancelled. */
+int lw_api_task_spawn_child(int job);
 /* LW_AGAIN until `seconds` have passed since the first call, then LW_OK. */
 int lw_api_task_sleep(double seconds);
 /* LW_AGAIN until the task is cancelled (SIGTERM for a program), then LW_CANCELLED. */
@@ -37,6 +39,10 @@ int lw_api_task_wait_cancel(void);
  * began. `seconds` < 0: no deadline; else LW_TIMEOUT after it. */
 int lw_api_task_wait_notify(int key, double seconds);
 void lw_api_task_notify(int key); /* wakes all that wait for key */
+/* What a job of the script's own (start_job, benchmark_job) came to; the benchmark's result is
+ * max_perf, failure a sentence. One of the two, before the task ends. */
+void lw_api_job_done(double result);
+void lw_api_job_failed(const char *p, size_t n);
 
 /* -- a client's request -- */
 enum {
@@ -104,6 +110,8 @@ void lw_api_call_body(struct lw_call *c, const char *p, size_t n);
 /* Each 0: none. */
 void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, double idle,
                           double total);
+/* Errors speak of the model, and its bytes count as the model's progress. */
+void lw_api_call_of_model(struct lw_call *c);
 /* Starts it at the first call. LW_OK once the head of the answer is there. */
 int lw_api_call_head(struct lw_call *c);
 int lw_api_call_status(struct lw_call *c);
@@ -142,8 +150,10 @@ enum {
   LW_ROUTE_FORWARD, /* passed to the model server unsigned, in C */
 };
 struct lw_router *lw_api_router_new(void); /* belongs to the VM */
-/* Names for numbers: max_sessions, max_perf. For text: model_server_url, model_log_file,
- * model_healthcheck_url. LW_MISUSE: no such name; LW_PROTOCOL: bad value (see lw_api_error). */
+/* Names for numbers: max_sessions, max_perf, start_job and benchmark_job (as in lw_api_task_job,
+ * run when worker/startup says so). For text: model_server_url, model_log_file,
+ * model_healthcheck_url, benchmark_route (its path). LW_MISUSE: no such name; LW_PROTOCOL: bad
+ * value (see lw_api_error). */
 int lw_api_router_number(struct lw_router *r, const char *name, double value);
 int lw_api_router_text(struct lw_router *r, const char *name, const char *p, size_t n);
 enum {
@@ -163,6 +173,8 @@ int lw_api_route_number(struct lw_route *r, const char *name, double value);
 int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_t n);
 /* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */
 void lw_api_model_url(lw_span *out);
+/* While a script loads: a file of it was read. Its digest tells whether it is the one measured. */
+void lw_api_script_text(const char *p, size_t n);
 /* serve: these routes are this script's worker. LW_MISUSE when called twice. */
 int lw_api_router_publish(struct lw_router *r);
 /* run: listens (port 0: any); *port_out gets the port. LW_OK, or LW_IO (see lw_api_error). */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "script/made.h"
+#include "worker/benchmark.h"
 
 static unsigned loaded, alive;
 
@@ -24,6 +25,7 @@ lw_generation *lw_generation_load(const char *path, char **why) {
   if (!text) return NULL;
   char *argv[] = {(char *)path};
   lw_vm *vm = lw_vm_new(LW_VM_SERVE, 1, argv);
+  vm->digest = lw_benchmark_digest(LW_BENCHMARK_DIGEST_START, (lw_span){text, size});
   lw_code code = lw_vm_load(vm, path, (lw_span){text, size}, why);
   free(text);
   if (code == LW_OK && !vm->published) {
@@ -39,6 +41,7 @@ lw_generation *lw_generation_load(const char *path, char **why) {
   alive++;
   vm->owner = g;
   g->router->retire = retire_router;
+  g->router->digest = vm->digest;
   lw_router_seal(g->router);
   return g;
 }

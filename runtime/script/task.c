@@ -10,6 +10,7 @@
 
 #include "floor/log.h"
 #include "script/call.h"
+#include "worker/startup.h"
 #include "worker/work.h"
 
 enum {
@@ -24,7 +25,11 @@ unsigned lw_task_count(void) { return task_count; }
 
 /* -- the end -- */
 
-static void bury_task(lw_grave *g) { free(LW_CONTAINER_OF(g, lw_task, grave)); }
+static void bury_task(lw_grave *g) {
+  lw_task *t = LW_CONTAINER_OF(g, lw_task, grave);
+  free(t->error);
+  free(t);
+}
 
 static void close_calls(lw_task *t) {
   lw_list *node;
@@ -40,7 +45,30 @@ static void give_back_coroutine(lw_task *t, bool reusable) {
   }
 }
 
+static void cancel_children(lw_task *t) {
+  if (!t->has_children) return;
+  for (lw_list *node = t->vm->tasks.next; node != &t->vm->tasks; node = node->next) {
+    lw_task *child = LW_CONTAINER_OF(node, lw_task, node);
+    if (child->parent != t) continue;
+    child->parent = NULL;
+    lw_task_cancel(child);
+  }
+}
+
+/* From the drain, when no Lua runs: what is told may start the next task. */
+static void tell_result(lw_task *t) {
+  if (!t->own_job || t->cancelled) return;
+  lw_router *router = t->vm->published;
+  const char *error = t->has_result ? t->error : "its task broke down, see the log";
+  if (t->job == (int)router->benchmark_job) {
+    lw_startup_measured(router, t->result, error);
+  } else {
+    lw_startup_started(router, error);
+  }
+}
+
 static void end_task(lw_task *t, bool reusable) {
+  cancel_children(t);
   close_calls(t);
   lw_wake_cancel(&t->wake);
   lw_timer_fini(&t->timer);
@@ -54,12 +82,29 @@ static void end_task(lw_task *t, bool reusable) {
     if (r->writer == &t->wake) r->writer = NULL;
     lw_work_task_done(lw_work_of(r));
   }
+  tell_result(t);
   lw_vm_task_ended(vm);
 }
 
 /* -- resuming -- */
 
+/* Only here, where no Lua runs: this may allocate in the state, and collect. */
+static void take_coroutine(lw_task *t) {
+  lw_vm *vm = t->vm;
+  if (vm->idle_count) {
+    t->ref = vm->idle[--vm->idle_count];
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, t->ref);
+    t->L = lua_tothread(vm->L, -1);
+    lua_pop(vm->L, 1);
+    return;
+  }
+  t->L = lua_newthread(vm->L);
+  t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
+  lua_rawgeti(t->L, LUA_REGISTRYINDEX, vm->main_ref);
+}
+
 static void task_resume(lw_task *t) {
+  if (!t->L) take_coroutine(t);
   lua_State *co = t->L;
   current = t;
   int status = lua_resume(co, 0);
@@ -88,27 +133,12 @@ static void on_timer(lw_timer *timer) {
 
 /* -- the beginning -- */
 
-static void take_coroutine(lw_task *t) {
-  lw_vm *vm = t->vm;
-  if (vm->idle_count) {
-    t->ref = vm->idle[--vm->idle_count];
-    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, t->ref);
-    t->L = lua_tothread(vm->L, -1);
-    lua_pop(vm->L, 1);
-    return;
-  }
-  t->L = lua_newthread(vm->L);
-  t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
-  lua_rawgeti(t->L, LUA_REGISTRYINDEX, vm->main_ref);
-}
-
 lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job) {
   lw_task *t = lw_calloc(1, sizeof *t);
   t->vm = vm;
   t->request = request;
   t->job = job;
   if (!vm->idle) vm->idle = lw_calloc(IDLE_COROUTINES, sizeof *vm->idle);
-  take_coroutine(t);
   lw_list_init(&t->calls);
   lw_wake_init(&t->wake, run_task);
   lw_timer_init(&t->timer, on_timer);
@@ -119,8 +149,23 @@ lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job) {
   return t;
 }
 
+lw_task *lw_task_start_child(lw_task *parent, int job) {
+  lw_task *t = lw_task_start(parent->vm, NULL, job);
+  t->parent = parent;
+  parent->has_children = true;
+  return t;
+}
+
+void lw_task_set_result(lw_task *t, double result, const char *error) {
+  free(t->error);
+  t->error = error ? lw_strdup(error) : NULL;
+  t->result = result;
+  t->has_result = true;
+}
+
 void lw_task_cancel(lw_task *t) {
   t->cancelled = true;
+  cancel_children(t);
   for (lw_list *node = t->calls.next; node != &t->calls; node = node->next) {
     lw_call_stop(LW_CONTAINER_OF(node, lw_call, node));
   }
@@ -182,7 +227,9 @@ void lw_task_notify(lw_vm *vm, int key) {
 /* -- for routers -- */
 
 static lw_task *start_for_route(lw_router *router, lw_request *r, int job) {
-  return lw_task_start(router->owner, r, job);
+  lw_task *t = lw_task_start(router->owner, r, job);
+  t->own_job = !r;
+  return t;
 }
 static void wake_task(lw_task *t) { lw_loop_wake(&t->wake); }
 

@@ -18,6 +18,12 @@ typedef struct lw_task {
   lw_grave grave;
   lw_request *request; /* NULL: not a request's */
   int job;
+  struct lw_task *parent; /* cancelled with it; NULL: nobody's child, or an orphan */
+  bool has_children;
+  bool own_job; /* start() or the benchmark: how it ended is told to worker/startup */
+  bool has_result;
+  double result;
+  char *error; /* owned; NULL: it went well */
   bool cancelled;
   lw_list calls; /* struct lw_call: closed when it ends */
   lw_timer timer;
@@ -30,8 +36,14 @@ typedef struct lw_task {
 
 /* Takes an idle coroutine or makes one; the task runs in a later step of the drain. */
 lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job);
-void lw_task_cancel(lw_task *t); /* stops its calls now; its waits end with LW_CANCELLED */
-lw_task *lw_task_current(void);  /* NULL outside of a task */
+/* The same, and when `parent` ends or is cancelled, so is this one. */
+lw_task *lw_task_start_child(lw_task *parent, int job);
+/* Stops its calls now; its waits end with LW_CANCELLED. So with its children. */
+void lw_task_cancel(lw_task *t);
+/* What a job of the script's own came to, told when the task has ended. error NULL: well; copied.
+ */
+void lw_task_set_result(lw_task *t, double result, const char *error);
+lw_task *lw_task_current(void); /* NULL outside of a task */
 unsigned lw_task_count(void);
 
 /* Waits, to be repeated until they no longer return LW_AGAIN. */

@@ -25,6 +25,7 @@ typedef struct lw_vm {
   unsigned idle_count;
   lw_list routers;      /* made by the script: struct lw_vm_router */
   lw_router *published; /* serve: the script's worker; NULL: none yet */
+  uint64_t digest;      /* of the files that the script has loaded so far */
   lw_list servers;      /* run: struct lw_vm_server */
   bool closing;
   /* For the owner; each may be NULL. In the drain or while loading. */
@@ -41,7 +42,7 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv);
 lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) LW_MUST_CHECK;
 /* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then. */
 void lw_vm_close(lw_vm *vm);
-void lw_vm_task_ended(lw_vm *vm); /* for task.c */
+void lw_vm_task_ended(lw_vm *vm);           /* for task.c */
 uint64_t lw_vm_heap_bytes(const lw_vm *vm); /* what its Lua objects take */
 
 /* A program or library module carried in the binary; NULL when there is none of that name. */

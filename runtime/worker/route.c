@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
 #include "worker/metrics.h"
 
 enum {
@@ -41,6 +42,7 @@ static const option router_texts[] = {
     {"model_server_url", offsetof(lw_router, model_server_url)},
     {"model_log_file", offsetof(lw_router, model_log_file)},
     {"model_healthcheck_url", offsetof(lw_router, model_healthcheck_url)},
+    {"benchmark_route", offsetof(lw_router, benchmark_route)},
 };
 
 static void *field_of(void *object, const option *options, size_t n, const char *name) {
@@ -113,6 +115,7 @@ void lw_router_free(lw_router *r) {
   free(r->model_server_url);
   free(r->model_log_file);
   free(r->model_healthcheck_url);
+  free(r->benchmark_route);
   free(r);
 }
 
@@ -167,13 +170,11 @@ void lw_router_seal(lw_router *r) {
     r->routes[i]->figures = lw_metrics_route(r->routes[i]->method_name, r->routes[i]->path);
   }
   if (!r->model_server_url) return;
-  size_t n = strlen(r->model_server_url);
-  while (n && r->model_server_url[n - 1] == '/') n--;
   for (size_t i = 0; i < r->count; i++) {
     lw_route *route = r->routes[i];
     free(route->model_url);
-    route->model_url = lw_printf_dup("%.*s%s", (int)n, r->model_server_url,
-                                     route->endpoint ? route->endpoint : route->path);
+    route->model_url =
+        lw_address_join(r->model_server_url, route->endpoint ? route->endpoint : route->path);
   }
 }
 

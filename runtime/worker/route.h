@@ -35,7 +35,9 @@ typedef struct lw_route {
 /* How the layer above runs a script's part of a request. */
 typedef struct lw_task_ops {
   /* A new task for r (r->work is set), or for a job of the script's own (r NULL). Wakes it; it runs
-   * in a later step of the drain. */
+   * in a later step of the drain. How such a job ended is told once, in the drain, to
+   * lw_startup_started() or lw_startup_measured(); not when it was cancelled. The pointer is good
+   * until then, or until it is cancelled. */
   struct lw_task *(*start)(struct lw_router *router, lw_request *r, int job);
   void (*cancel)(struct lw_task *task); /* its pending and later waits end with LW_CANCELLED */
   void (*wake)(struct lw_task *task);
@@ -45,11 +47,12 @@ typedef struct lw_router {
   lw_route **routes;
   size_t count;
   char *model_server_url, *model_log_file, *model_healthcheck_url;
+  char *benchmark_route; /* the path of the route that is measured; NULL: none */
   double max_sessions, max_perf;
   double benchmark_job, start_job; /* jobs of the script's own; 0: none */
   lw_marker *markers;              /* log_actions */
   size_t marker_count;
-  uint64_t digest; /* of the script's text: tells whether it is the one that was measured */
+  uint64_t digest; /* of the script's text and the files it loaded: is it the one measured? */
   const lw_task_ops *ops;
   void *owner; /* the generation */
   unsigned refs;

@@ -373,7 +373,11 @@ def test_a_client_that_leaves_stops_the_stand_in(start, programs, tmp_path):
     wait_until(
         lambda: "server has started" in (tmp_path / "slow.log").read_text(), "the stand-in to load"
     )
-    worker = start(HELLO, model=f"http://127.0.0.1:{port}")
+    worker = start(
+        HELLO,
+        model=f"http://127.0.0.1:{port}",
+        environment={"MODEL_LOG": str(tmp_path / "silent.log")},  # keeps the benchmark waiting
+    )
     client = worker.start("/generate_stream", {"prompt": "x", "max_response_tokens": 4000})
     client.open_response().read_until(b"token")
     client.close()
