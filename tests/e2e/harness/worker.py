@@ -122,6 +122,8 @@ class Log:
 
 
 class Worker:
+    make_client = Client  # what connect() uses
+
     def __init__(
         self,
         directory,
@@ -160,6 +162,8 @@ class Worker:
             log_level,
             "--log-format",
             log_format,
+            "--benchmark-cache",
+            str(self.directory / "benchmark"),
         ]
         url = model if model is None or isinstance(model, str) else model.url
         if url:
@@ -202,7 +206,7 @@ class Worker:
 
     # -- talking to it --
     def connect(self, **options):
-        client = Client(self.port, **options)
+        client = self.make_client(self.port, **options)
         self.clients.append(client)
         return client
 
