@@ -143,6 +143,8 @@ static bool start_children(void) {
                           internal,
                           "--benchmark-cache",
                           cache,
+                          "--log-format",
+                          "text",
                           "--log-level",
                           dev.log_level,
                           NULL};

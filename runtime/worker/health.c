@@ -80,7 +80,7 @@ static void take_good(bool stalled) {
   verdict before = health.said;
   bool first = health.url && !health.had_good;
   if (stalled) {
-    lw_warn("requests are at work and the model has sent no byte for %.0f s, but it lives: %s",
+    lw_warn("requests are at work and the model has sent no byte for %g s, but it lives: %s",
             (double)health.stall_ms / 1000, health.last);
   }
   health.said = WELL;
@@ -105,7 +105,7 @@ static void take_bad(bool stalled) {
   if (health.url && !health.had_good) {
     snprintf(why, sizeof why, "no good health check within %d s: %s", FIRST_MS / 1000, health.last);
   } else if (stalled) {
-    snprintf(why, sizeof why, "the model has sent no byte for %.0f s to the requests at work; %s",
+    snprintf(why, sizeof why, "the model has sent no byte for %g s to the requests at work; %s",
              (double)health.stall_ms / 1000, health.last);
   } else {
     snprintf(why, sizeof why, "%s", health.last);
