@@ -268,7 +268,7 @@ static void too_long_an_estimate_refuses(void **state) {
   (void)state;
   peer second;
   peer_open(&second, lw_server_port(server));
-  assert_int_equal(lw_router_set_number(site.router, "max_perf", 10), LW_OK);
+  measured(10);
   set(route("/go"), "max_queue_time", 3);
   ask(&client, "/go"); /* nothing is in flight: no wait */
   TURN_UNTIL(model.count == 1);

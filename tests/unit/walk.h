@@ -14,7 +14,9 @@
 #include "floor/log.h"
 #include "loop/conn.h"
 #include "turn.h"
+#include "worker/ready.h"
 #include "worker/service.h"
+#include "worker/startup.h"
 #include "worker/work.h"
 
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -143,6 +145,14 @@ static void make_router(void) {
   lw_router_seal(site.router);
 }
 
+/* What a benchmark would have found: estimates of waits go by it. */
+static void measured(double max_perf) {
+  assert_int_equal(lw_router_set_number(site.router, "max_perf", max_perf), LW_OK);
+  lw_ready_init(NULL);
+  lw_startup_begin(&(lw_startup_settings){0}, site.router);
+  TURN_UNTIL(lw_startup_max_perf() == max_perf);
+}
+
 static lw_route *route(const char *path) {
   for (size_t i = 0; i < site.router->count; i++) {
     if (strcmp(site.router->routes[i]->path, path) == 0) return site.router->routes[i];
@@ -183,6 +193,7 @@ static int end(void **state) {
   assert_int_equal(lw_queue_waiting(s->queue), 0);
   assert_true(lw_account_consistent(s->account));
   assert_int_equal(site.router->refs, 1);
+  lw_startup_stop();
   lw_router_unref(site.router);
   assert_true(retired > 0);
   lw_server_stop(server, NULL);
