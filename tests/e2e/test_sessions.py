@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from harness.client import Client
 from harness.message import AUTH, auth_data, envelope, request
 from harness.model import FakeModel, answers, echo, refused_url
 from harness.timing import PATIENCE, SLOW, settle, wait_until
@@ -70,6 +71,33 @@ def test_from_create_to_end(worker, model):
     assert about(worker, "get", session).status == 400
     assert about(worker, "end", session).status == 400
     assert worker.wait_counters(in_flight=0, success=2)["received"] == 2
+
+
+def test_an_end_on_the_internal_port(worker, model):
+    """Where the model server ends them: the same answers, and none of the other routes."""
+    held = model.hold("/close")
+    session = create(worker, on_close_route="/close")
+    body = json.dumps({"session_id": session["session_id"], "session_auth": AUTH}).encode()
+
+    def ask(what):
+        client = Client(worker.internal_port)
+        worker.clients.append(client)
+        return client.send(request("POST", f"/session/{what}", body))
+
+    assert ask("get").read_response().status == 404
+    client = ask("end")
+    exchange = held.next()
+    assert ask("end").read_response().status == 410
+    exchange.answer(200, b"{}")
+    assert client.read_response().json()["removed_session"] == session["session_id"]
+    assert ask("end").read_response().status == 400
+    other = create(worker, on_close_route="/close")
+    body = body.replace(session["session_id"].encode(), other["session_id"].encode())
+    client = ask("end")
+    held.next()
+    worker.signal(signal.SIGTERM)  # who waits is answered, not waited for
+    assert client.read_response().status == 200
+    worker.expect_exit(0)
 
 
 def test_requests_keep_it_alive(worker, model):
