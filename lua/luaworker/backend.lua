@@ -132,11 +132,15 @@ local function kind_and_entry(one, opts)
 end
 
 -- The route whose speed is reported: told in the script, or to be measured.
-local function set_benchmark(router, path, opts, entry, note)
+local function set_benchmark(router, added, path, opts, entry, note)
   local fixed = opts.benchmark.max_perf
   local name = fixed and "max_perf" or "benchmark_job"
+  local function find_url()
+    C.lw_api_route_url(added, base.span)
+    return base.text(base.span)
+  end
   local number = fixed
-    or job.keep("benchmark", benchmark.job(path, opts, entry, model.url), "benchmark: ")
+    or job.keep("benchmark", benchmark.job(path, opts, entry, find_url), "benchmark: ")
   note_failed(C.lw_api_router_number(router, name, number), "benchmark", note)
   note_failed(C.lw_api_router_text(router, "benchmark_route", path, #path), "benchmark", note)
 end
@@ -151,7 +155,7 @@ local function add_route(router, one, shared_opts, path, note)
   if added == nil then return note(path, base.last_error()) end
   if kind == C.LW_ROUTE_WORK then
     set_work(added, opts, entry, path, note)
-    if opts.benchmark then set_benchmark(router, one.path, opts, entry, note) end
+    if opts.benchmark then set_benchmark(router, added, one.path, opts, entry, note) end
   elseif kind == C.LW_ROUTE_FORWARD and opts.path then
     note_failed(C.lw_api_route_text(added, "endpoint", opts.path, #opts.path), path, note)
   end

@@ -345,6 +345,9 @@ struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *met
   return route;
 }
 
+void lw_api_route_url(struct lw_route *r, lw_span *out) {
+  *out = r->model_url ? lw_span_of(r->model_url) : span("", 0);
+}
 void lw_api_model_url(lw_span *out) {
   const char *url = lw_service_get()->model_url;
   *out = url ? lw_span_of(url) : span("", 0);

@@ -171,6 +171,9 @@ struct lw_route *lw_api_route_add(struct lw_router *r, int kind, const char *met
  * Text: endpoint (path at the model). */
 int lw_api_route_number(struct lw_route *r, const char *name, double value);
 int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_t n);
+/* Where a route's requests go; empty before all routes are published. Valid for the router's life.
+ */
+void lw_api_route_url(struct lw_route *r, lw_span *out);
 /* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */
 void lw_api_model_url(lw_span *out);
 /* While a script loads: a file of it was read. Its digest tells whether it is the one measured. */

@@ -26,10 +26,11 @@ end
 --- Measures a route with these options and hooks: workload/s, or nil and why, or nil, nil, raised.
 local function measure(opts, hooks, answer)
   seen, behave = {}, answer or ok
-  opts.endpoint = opts.endpoint or "/m"
   local entry = hooks or {}
   entry.label, entry.workload = "POST /a", entry.workload or route.DEFAULT_WORKLOAD
-  local fine, rate, why = pcall(benchmark.job("/a", opts, entry, url))
+  local fine, rate, why = pcall(benchmark.job("/a", opts, entry, function()
+    return url .. (opts.endpoint or "/m")
+  end))
   if fine then return rate, why end
   return nil, nil, tostring(rate)
 end

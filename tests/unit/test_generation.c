@@ -14,7 +14,9 @@
 #include "script/task.h"
 #include "turn.h"
 #include "wire/doc.h"
+#include "worker/ready.h"
 #include "worker/service.h"
+#include "worker/startup.h"
 
 static char path[] = "/tmp/lw_generation_XXXXXX";
 static char *why;
@@ -204,13 +206,105 @@ static void what_it_spawned_is_cancelled(void **state) {
   TURN_UNTIL(lw_task_count() == 0);
 }
 
+/* -- jobs of its own -- */
+
+#define WITH_START(body)                                                  \
+  "local worker = require 'luaworker'\n"                                  \
+  "return worker.backend { model_server_url = 'http://m:1/', routes = { " \
+  "worker.post('/a', {}) }, start = function()\n" body "\nend }"
+
+static void expect_start(const char *text, double job, lw_gate_state state, const char *part) {
+  static const lw_startup_settings settings;
+  lw_ready_init(NULL);
+  lw_generation *g = load(text);
+  if (!g) fail_msg("%s", why);
+  if (job > 0) assert_int_equal(lw_router_set_number(g->router, "start_job", job), LW_OK);
+  lw_startup_begin(&settings, g->router);
+  assert_int_equal(lw_ready_gate(LW_GATE_START).state, LW_GATE_WAITING);
+  TURN_UNTIL(lw_ready_gate(LW_GATE_START).state != LW_GATE_WAITING);
+  lw_gate_view seen = lw_ready_gate(LW_GATE_START);
+  assert_int_equal(seen.state, state);
+  if (!strstr(seen.why, part)) fail_msg("%s", seen.why);
+  lw_startup_stop();
+  lw_generation_retire(g);
+  TURN_UNTIL(lw_task_count() == 0);
+}
+
+static void how_its_start_ended_is_told(void **state) {
+  (void)state;
+  expect_start(WITH_START("worker.sleep(0.01)"), 0, LW_GATE_PASSED, "");
+  expect_start(WITH_START("worker.sleep(0.01) return false"), 0, LW_GATE_PASSED, "");
+  expect_start(WITH_START("worker.sleep(0.01) error 'no luck'"), 0, LW_GATE_FAILED, ": no luck");
+  expect_start(WITH_START("return nil, 'no luck'"), 0, LW_GATE_FAILED, "no luck");
+}
+
+/* There is no job of this number: the task ends without a word. */
+static void a_job_that_breaks_down_is_told(void **state) {
+  (void)state;
+  expect_start(WITH_START(""), 12345, LW_GATE_FAILED, "broke down");
+}
+
+static void a_cancelled_job_tells_nothing(void **state) {
+  (void)state;
+  static const lw_startup_settings settings;
+  lw_ready_init(NULL);
+  lw_generation *g = load(WITH_START("worker.sleep(1000)"));
+  lw_startup_begin(&settings, g->router);
+  turn_for(5);
+  lw_startup_replace(g->router); /* the same script once more */
+  assert_int_equal(lw_task_count(), 2);
+  TURN_UNTIL(lw_task_count() == 1);
+  assert_int_equal(lw_ready_gate(LW_GATE_START).state, LW_GATE_WAITING);
+  lw_startup_stop();
+  TURN_UNTIL(lw_task_count() == 0);
+  assert_int_equal(lw_ready_gate(LW_GATE_START).state, LW_GATE_WAITING);
+  lw_generation_retire(g);
+}
+
+static uint64_t digest_of(const char *text) {
+  lw_generation *g = load(text);
+  if (!g) fail_msg("%s", why);
+  uint64_t digest = g->router->digest;
+  lw_generation_retire(g);
+  return digest;
+}
+
+static void digests_follow_the_text(void **state) {
+  (void)state;
+  uint64_t small = digest_of(SMALL);
+  assert_true(digest_of(SMALL) == small);
+  assert_true(digest_of(SMALL "\n") != small);
+  char *part = lw_printf_dup("%s.part", path);
+  char *text = lw_printf_dup("dofile '%s'\n%s", part, SMALL);
+  uint64_t seen[3];
+  for (int i = 0; i < 3; i++) {
+    FILE *f = fopen(part, "wb");
+    assert_non_null(f);
+    fprintf(f, "return %d", i / 2); /* the first two are the same */
+    assert_int_equal(fclose(f), 0);
+    seen[i] = digest_of(text);
+  }
+  assert_true(seen[0] == seen[1] && seen[1] != seen[2]);
+  unlink(part);
+  free(part);
+  free(text);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(a_script_becomes_routes), TEST(generations_are_numbered),
-      TEST(bad_scripts_say_why),     TEST(files_that_are_none),
-      TEST(files_of_any_size),       TEST(it_stays_while_a_request_holds_it),
-      TEST(reloads_leave_nothing),   TEST(what_it_spawned_is_cancelled),
+      TEST(a_script_becomes_routes),
+      TEST(generations_are_numbered),
+      TEST(bad_scripts_say_why),
+      TEST(files_that_are_none),
+      TEST(files_of_any_size),
+      TEST(it_stays_while_a_request_holds_it),
+      TEST(reloads_leave_nothing),
+      TEST(what_it_spawned_is_cancelled),
+      TEST(how_its_start_ended_is_told),
+      TEST(a_job_that_breaks_down_is_told),
+      TEST(a_cancelled_job_tells_nothing),
+      TEST(digests_follow_the_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -258,6 +258,58 @@ static void closing_before_the_first_step(void **state) {
   close_vm();
 }
 
+/* -- children -- */
+
+#define JOB "local job = require 'luaworker.job'\n"
+
+static void children_end_with_their_parent(void **state) {
+  (void)state;
+  expect_exit(JOB
+              "local ended, left = 0, 0\n"
+              "local function child(n)\n"
+              "  if n > 1 then job.spawn_child(child, n - 1) end\n"
+              "  await.cancelled()\n"
+              "  ended = ended + 1\n"
+              "end\n"
+              "worker.spawn(function()\n"
+              "  job.spawn_child(child, 3)\n"
+              "  job.spawn_child(child, 1)\n"
+              "  worker.spawn(function() worker.sleep(0.05) left = left + 1 end)\n"
+              "  worker.sleep(0.02)\n"
+              "end)\n"
+              "for _ = 1, 2000 do\n"
+              "  if ended == 4 and left == 1 then os.exit(5) end\n"
+              "  worker.sleep(0.01)\n"
+              "end\n"
+              "os.exit(6)",
+              5);
+  TURN_UNTIL(lw_task_count() == 0);
+}
+
+static lw_task *first_task(void) { return LW_CONTAINER_OF(vm->tasks.next, lw_task, node); }
+
+static void cancelling_a_parent_cancels_its_children(void **state) {
+  (void)state;
+  start(JOB
+        "for i = 1, 10 do job.spawn_child(worker.sleep, 1000) end\n"
+        "worker.sleep(1000)");
+  TURN_UNTIL(lw_task_count() == 11);
+  turn_for(5);
+  lw_task_cancel(first_task());
+  TURN_UNTIL(lw_task_count() == 0);
+}
+
+static void a_child_that_is_over_is_forgotten(void **state) {
+  (void)state;
+  expect_exit(JOB
+              "for i = 1, 10 do job.spawn_child(function() end) end\n"
+              "worker.sleep(0.02)\n"
+              "job.spawn_child(worker.sleep, 1000)\n"
+              "os.exit(5)",
+              5);
+  TURN_UNTIL(lw_task_count() == 0);
+}
+
 /* -- calls that a task leaves open -- */
 
 static int open_silent_server(int *port) {
@@ -313,6 +365,9 @@ int main(void) {
       TEST(closing_an_idle_vm_frees_it),
       TEST(closing_before_the_first_step),
       TEST(calls_end_with_their_task),
+      TEST(children_end_with_their_parent),
+      TEST(cancelling_a_parent_cancels_its_children),
+      TEST(a_child_that_is_over_is_forgotten),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
