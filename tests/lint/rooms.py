@@ -9,6 +9,7 @@ REASONS = {
     "runtime/wire/json_text.c": "tests/unit/test_json.c: the second half of wire/json.h",
     "runtime/wire/json_unescape.c": "tests/unit/test_json.c: strings",
     "runtime/loop/timer.c": "tests/unit/test_loop.c: deadlines are part of loop/loop.h",
+    "runtime/worker/pace.c": "tests/unit/test_health.c, test_startup.c, test_report_flush.c: one number",
     "runtime/script/vm.c": "tests/unit/test_task.c and test_generation.c: both kinds of it",
     "runtime/script/call.c": "tests/unit/test_task.c, tests/e2e/test_handlers.py",
     "runtime/script/made.c": "tests/unit/test_generation.c, tests/lua: every test that listens",
