@@ -144,7 +144,8 @@ static void shut_when_flushed(lw_conn *c) {
 
 void lw_conn_close(lw_conn *c, lw_close_how how) {
   if (c->closing) return;
-  if (c->failed && how == LW_CLOSE_NOW && !c->lingering) how = LW_CLOSE_LINGER; /* the alert */
+  bool alert = c->failed && lw_tls_error(c->tls); /* may wait to be sent */
+  if (alert && how == LW_CLOSE_NOW && !c->lingering) how = LW_CLOSE_LINGER;
   if (how != LW_CLOSE_LINGER || !c->started) {
     close_now(c, how == LW_CLOSE_RESET);
     return;

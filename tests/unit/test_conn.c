@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Accepted connections over real sockets: what arrives, pausing, gathered and slow writing,
- * deadlines of both, the three ways to close, and that nothing is left afterwards. */
+ * deadlines of both, the three ways to close, and that nothing is left afterwards. TLS connections
+ * are test_conn_tls.c's. */
 #include "loop/conn.h"
 
 #include <dirent.h>
@@ -135,6 +136,28 @@ static void bytes_travel_both_ways(void **state) {
   assert_true(server.writable > 0);
   assert_int_equal(server.gone, 0);
   assert_int_equal(lw_conn_count(), 1);
+}
+
+/* A peer that vanished without a word is found out by the kernel. */
+static void silence_is_asked_about(void **state) {
+  (void)state;
+  struct sockaddr_in ours, theirs;
+  socklen_t size = sizeof ours;
+  getsockname(client.fd, (struct sockaddr *)&ours, &size);
+  int found = 0;
+  for (int fd = 3; fd < 256; fd++) { /* the accepted end, whose peer is the client */
+    size = sizeof theirs;
+    if (getpeername(fd, (struct sockaddr *)&theirs, &size) != 0) continue;
+    if (theirs.sin_family != AF_INET || theirs.sin_port != ours.sin_port) continue;
+    int on = 0, idle_s = 0;
+    size = sizeof on;
+    getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size);
+    getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &size);
+    assert_int_equal(on, 1);
+    assert_int_equal(idle_s, 60);
+    found++;
+  }
+  assert_int_equal(found, 1);
 }
 
 static void the_peer_has_a_name(void **state) {
@@ -452,6 +475,7 @@ int main(void) {
   lw_loop_fini();
   const struct CMUnitTest tests[] = {
       TEST(bytes_travel_both_ways),
+      TEST(silence_is_asked_about),
       TEST(the_peer_has_a_name),
       TEST(much_arrives_in_order_at_a_slow_reader),
       TEST(writing_goes_on_while_more_is_added),
