@@ -107,7 +107,8 @@ do -- benchmarks
     "routes[1].benchmark.dataset[2]: expected table, got number 5",
     "routes[1].benchmark.timeout: expected number above 0, got number 0",
     "routes[1].benchmark.warmup: expected boolean, got number 1")
-  expect("start = 5,", 'worker.get("/a", worker.forward())', "start: expected function, got number 5")
+  expect("start = 5,", 'worker.get("/a", worker.forward())',
+    "start: expected function, got number 5")
   local class = "(function() local P = worker.payload {} P.for_test = 5 return P end)()"
   expect("", ('worker.post("/a", { payload = %s, benchmark = {} })'):format(class),
     "routes[1].payload.for_test: expected function, got number 5")
