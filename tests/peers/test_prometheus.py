@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Debian's promtool and prometheus on /metrics: the text is sound, and a server that scrapes it finds
+the figures of the requests that were made."""
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from harness.model import says, streams
+from harness.timing import PATIENCE, wait_until
+
+
+def needs(program):
+    return pytest.mark.skipif(
+        not shutil.which(program), reason=f"{program} (package prometheus) is not installed"
+    )
+
+
+@pytest.fixture
+def busy_worker(start, model):
+    """A worker that has seen one of each outcome."""
+    model.on("/generate", streams([b"data: 1\n\n", b"data: 2\n\n"]))
+    model.on("/serial", says({"error": "no"}, 500))
+    worker = start()
+    for _ in range(3):
+        worker.post("/generate")
+    worker.post("/serial")
+    worker.get("/ping")
+    worker.get("/nothing/there")
+    return worker
+
+
+@needs("promtool")
+def test_promtool_finds_no_fault(busy_worker):
+    text = busy_worker.ask_internal("GET", "/metrics").body
+    shown = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, timeout=PATIENCE
+    )
+    assert shown.returncode == 0 and not shown.stderr + shown.stdout, shown.stderr.decode()
+
+
+class Prometheus:
+    def __init__(self, directory, target):
+        config = directory / "prometheus.yml"
+        config.write_text(
+            json.dumps(
+                {
+                    "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+                    "scrape_configs": [
+                        {"job_name": "luaworker", "static_configs": [{"targets": [target]}]}
+                    ],
+                }
+            )
+        )
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={directory / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=open(directory / "log", "wb"),
+        )
+
+    def query(self, text):
+        """The samples as {labels without the scrape's own: value}; None while it can't answer."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?query={urllib.parse.quote(text)}"
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                found = json.load(answer)["data"]["result"]
+        except OSError:
+            return None
+        own = ("__name__", "instance", "job")
+        return {
+            tuple(sorted((k, v) for k, v in one["metric"].items() if k not in own)): float(
+                one["value"][1]
+            )
+            for one in found
+        }
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+@needs("prometheus")
+def test_prometheus_scrapes_what_happened(busy_worker, tmp_path):
+    server = Prometheus(tmp_path, f"127.0.0.1:{busy_worker.internal_port}")
+    try:
+        wait_until(
+            lambda: (server.query("up") or {}).get(()) == 1, "a good scrape", PATIENCE * 3
+        )
+        by_route = server.query("sum by (route, outcome) (luaworker_requests_total)")
+        generate = (("outcome", "success"), ("route", "POST /generate"))
+        serial = (("outcome", "error"), ("route", "POST /serial"))
+        assert by_route[generate] == 3 and by_route[serial] == 1
+        assert server.query("luaworker_ready") == {(): 1}
+        text = "histogram_quantile(0.9, sum by (le) (luaworker_time_to_first_byte_seconds_bucket))"
+        assert 0 < server.query(text)[()] < 60
+        busy_worker.post("/generate")
+        wait_until(
+            lambda: server.query('sum(luaworker_requests_total{route="POST /generate"})') == {(): 4},
+            "the fourth request",
+        )
+    finally:
+        server.stop()
