@@ -65,9 +65,7 @@ def test_silence_at_work_is_looked_into(start, model, autoscaler):
     client = worker.start("/generate")
     exchange = held.next()
     model.wait_seen(1, "/")
-    wait_until(
-        lambda: [r for r in worker.log.records if "no byte" in r["message"]], "the warning"
-    )
+    wait_until(lambda: [r for r in worker.log.records if "no byte" in r["message"]], "the warning")
     assert not any(r["error_msg"] for r in autoscaler.reports)
     exchange.answer(200, b"{}")
     assert client.read_response("POST").status == 200
@@ -117,9 +115,7 @@ def test_a_slow_stream_is_no_silence(start, model, autoscaler):
 def test_a_check_that_times_out_at_work_proves_nothing(start, model, autoscaler):
     """The model streams, and is too busy to answer its health check in time: no error."""
     model.on("/health", says("ok"))
-    worker = start(
-        PLAIN, options=["--health-url", "/health"], environment=environment(autoscaler)
-    )
+    worker = start(PLAIN, options=["--health-url", "/health"], environment=environment(autoscaler))
     autoscaler.wait_loaded()
     health, held = model.hold("/health"), model.hold("/generate")
     client = worker.start("/generate")

@@ -77,7 +77,7 @@ def test_a_plain_worker_is_ready_at_once(start, autoscaler):
 def test_nothing_is_there_yet(start, model, autoscaler, log):
     """No log, no model, no benchmark: each comes in its turn, and /readyz says what it waits for."""
     model.on("/generate", answers(b"loading", status=503)).on("/health", says("no", status=503))
-    text = script(log, measured=True, start='worker.sleep(0.2)', health="/health")
+    text = script(log, measured=True, start="worker.sleep(0.2)", health="/health")
     worker = start(text, environment={"REPORT_ADDR": autoscaler.url, **FAST})
     assert worker.get("/ping").body == b"pong"  # it listens all the while
     wait_until(lambda: "No such file" in readyz(worker)[1], "the missing log to be named")
@@ -99,7 +99,9 @@ def test_the_model_url_override_is_where_health_is_asked(start, model, autoscale
     """The script says port 1; --model-url says where the model is."""
     model.on("/health", says("ok"))
     worker = start(
-        script(loaded=None), options=["--health-url", "/health"], environment={"REPORT_ADDR": autoscaler.url}
+        script(loaded=None),
+        options=["--health-url", "/health"],
+        environment={"REPORT_ADDR": autoscaler.url},
     )
     autoscaler.wait_loaded()
     assert model.last("/health").method == "GET"
@@ -152,7 +154,10 @@ def test_info_lines_are_echoed_within_bounds(start, log):
 
 def test_start_that_fails_and_then_does_not(start, autoscaler, tmp_path):
     flag = tmp_path / "flag"
-    text = script(loaded=None, start=f'local f = io.open("{flag}") if not f then error "no flag" end f:close()')
+    text = script(
+        loaded=None,
+        start=f'local f = io.open("{flag}") if not f then error "no flag" end f:close()',
+    )
     start(text, environment={"REPORT_ADDR": autoscaler.url, "LUAWORKER_TEST_PACE": "200"})
     assert "no flag" in autoscaler.wait_error("start()")["error_msg"]
     seen = len(autoscaler.reports)
@@ -194,9 +199,7 @@ def test_a_reload_mends_a_marker(start, autoscaler, log):
 def test_a_ready_worker_stays_ready_over_a_reload(start, model, autoscaler, log):
     model.on("/generate", echo)
     log.write_text("has started\n")
-    worker = start(
-        script(log, measured=True), environment={"REPORT_ADDR": autoscaler.url, **FAST}
-    )
+    worker = start(script(log, measured=True), environment={"REPORT_ADDR": autoscaler.url, **FAST})
     first = autoscaler.wait_loaded()["max_perf"]
     held = model.hold("/generate")
     reload(worker, script(log, loaded="other words", measured=True, start="worker.sleep(0.1)"))

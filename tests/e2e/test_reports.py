@@ -11,7 +11,7 @@ from harness.autoscaler import FakeAutoscaler
 from harness.message import auth_data
 from harness.model import answers, echo, raw, refused_url
 from harness.timing import QUIET, SLOW, wait_until
-from harness.worker import backend
+from harness.worker import backend, is_sanitized
 
 FAST = {"LUAWORKER_TEST_PACE": "20"}  # looks every 50 ms, reports at least every 500 ms
 WORK = backend(
@@ -102,8 +102,8 @@ def test_errors_and_their_end_are_told_at_once(start, autoscaler, tmp_path):
     log.write_text("")
     script = backend(
         'worker.post("/generate", {}),',
-        more=f'''model_log_file = "{log}",
-  log_actions = {{ model_loaded = "has started", model_error = "Exception: no weights" }},''',
+        more=f"""model_log_file = "{log}",
+  log_actions = {{ model_loaded = "has started", model_error = "Exception: no weights" }},""",
     )
     start(script, environment={"REPORT_ADDR": autoscaler.url})
     for text, reached in (
@@ -177,7 +177,7 @@ def test_an_outage_harms_nobody(start, model, autoscaler, fault):
     while autoscaler.refused < refused + 12:
         ask(10)
         time.sleep(0.01)
-    assert worker.memory_kb() < memory + 20000
+    assert is_sanitized() or worker.memory_kb() < memory + 20000
     autoscaler.fault = None
     wait_until(lambda: len(autoscaler.ended) >= count, "all endings")
     time.sleep(QUIET)
@@ -226,8 +226,8 @@ def test_the_first_address_that_takes_it(start, model, autoscaler, signer):
         assert not second.reports and not second.ended
         autoscaler.fault = answers(b"", status=503)
         assert worker.post("/generate", auth=numbered(2)).status == 200
-        wait_until(lambda: second.ended, "the ending at the second")
-        assert second.reports and second.ended[0]["request_idx"] == 1002
+        wait_until(lambda: second.ended and second.reports, "both at the second")
+        assert second.ended[0]["request_idx"] == 1002
     finally:
         second.stop()
 
