@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The gates to readiness, each with its state, since when, and why: the one place that knows whether
- * the worker is ready, and what to say when somebody asks why not. Pure bookkeeping. */
+ * The gates to readiness, each with its state, since when, and why: the one place that knows
+ * whether the worker is ready, and what to say when somebody asks why not. Pure bookkeeping. */
 #pragma once
 
 #include "floor/base.h"
@@ -29,13 +29,13 @@ typedef struct lw_gate_view {
   const char *why; /* what it waits for, how it passed or why it failed; "" */
 } lw_gate_view;
 
-/* All gates UNUSED. on_change (may be NULL) is called from within lw_ready_set() when a gate's state
- * or text has changed. */
+/* All gates UNUSED. on_change (may be NULL) is called from within lw_ready_set() when a gate's
+ * state or text has changed. */
 void lw_ready_init(void (*on_change)(void));
 /* The text is copied, at most 500 bytes of it. Setting what is set already changes nothing but the
  * text. */
 void lw_ready_set(lw_gate g, lw_gate_state s, const char *why, ...) LW_PRINTF(3, 4);
 lw_gate_view lw_ready_gate(lw_gate g);
-bool lw_ready_is(void);            /* every gate passed or unused */
-const char *lw_ready_error(void);  /* why of the first failed gate; "" when none has failed */
-double lw_ready_since_s(void);     /* wall clock: when lw_ready_is() last changed */
+bool lw_ready_is(void);           /* every gate passed or unused */
+const char *lw_ready_error(void); /* why of the first failed gate; "" when none has failed */
+double lw_ready_since_s(void);    /* wall clock: when lw_ready_is() last changed */
