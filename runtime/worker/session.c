@@ -180,7 +180,7 @@ static void call_route(lw_session *s) {
 }
 
 static void start_calls(void) {
-  while (sessions.site && sessions.call_count < CALLS_MAX && sessions.line_count) {
+  while (sessions.call_count < CALLS_MAX && sessions.line_count) {
     lw_session *s = LW_CONTAINER_OF(lw_list_pop(&sessions.line), lw_session, node);
     sessions.line_count--;
     sessions.call_count++;
@@ -360,7 +360,7 @@ void lw_sessions_stop(void) {
   while ((node = sessions.open.next) != &sessions.open) {
     lw_session_close(LW_CONTAINER_OF(node, lw_session, node));
   }
-  while ((node = lw_list_pop(&sessions.line))) {
+  while ((node = lw_list_pop(&sessions.line))) { /* before a call's end lets the next one begin */
     sessions.line_count--;
     forget(LW_CONTAINER_OF(node, lw_session, node));
   }

@@ -237,6 +237,7 @@ static void dropped_while_a_script_is_at_work(void **state) {
   ask_in(&client, "/hooked", s->id);
   TURN_UNTIL(started == 1);
   assert_ptr_equal(task.work->session, s);
+  lw_account_keep_ended(lw_service_get()->account, true);
   close_it();
   ANSWERED(&client, "410 Gone", "session was closed");
   assert_int_equal(task.cancelled, 1);
@@ -246,6 +247,8 @@ static void dropped_while_a_script_is_at_work(void **state) {
   lw_work_task_done(task.work);
   TURN_UNTIL(lw_request_count() == 0);
   expect_counts(1, 0, 1, 0);
+  lw_ended told[2]; /* the session alone */
+  assert_int_equal(lw_account_ended(lw_service_get()->account, told, 2), 1);
 }
 
 static void dropped_while_a_script_reads_the_model(void **state) {

@@ -329,6 +329,7 @@ static void patience_has_an_end(void **state) {
   turn_for(5);
   assert_false(peer_has(&client, "HTTP"));
   lw_sessions_expire(clock_s() + 11);
+  assert_null(lw_session_find(lw_span_of(id))->ender);
   ANSWERED(&client, "200 OK", wanted);
   free(wanted);
   close(fd);
