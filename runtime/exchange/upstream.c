@@ -8,10 +8,13 @@
 #include "exchange/upstream.h"
 
 #include <curl/curl.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
+#include "exchange/fault.h"
+#include "exchange/fields.h"
+#include "exchange/trust.h"
 #include "loop/multi.h"
 #include "wire/h1_answer.h"
 
@@ -22,8 +25,9 @@ enum {
       4 * 1024, /* held by every open stream; larger ones save CPU only on long answers */
   SEND_BUFFER = 32 * 1024, /* held only by calls whose body was over 64 KB */
   MOST_POOLED = 128,
-  MOST_LINES_KEPT = 4096, /* bytes of request fields a pooled call may keep room for */
   MOST_ATTEMPTS = 2,
+  TCP_PROBE_S = 30, /* an idle connection asks its peer so often whether it is still there */
+  DEFAULT_KEEP_MS = 4000,
 };
 
 typedef enum phase {
@@ -53,6 +57,7 @@ struct lw_upstream {
   lw_wake stop; /* takes a transfer out whose deadline has passed */
   lw_timer timer;
   const char *role;
+  bool of_model;
   phase phase;
   lw_code ending; /* LW_AGAIN until ENDED */
   char *error;    /* owned; NULL: nothing is wrong */
@@ -60,10 +65,11 @@ struct lw_upstream {
   method method, applied_method; /* the second is what the curl handle is set to */
   char *url;                     /* owned; kept for the next call, which often has the same */
   bool url_applied;              /* the curl handle knows it */
-  char *lines;                   /* request fields, each ended by NUL */
-  size_t lines_size, lines_capacity, line_count, nodes_capacity;
+  const char *applied_ca;
+  uint64_t applied_connect_ms;
+  lw_fields fields;
   struct curl_slist *nodes; /* the same fields as curl wants them */
-  bool has_accept, has_content_type;
+  size_t nodes_capacity;
   lw_body *body; /* NULL once it can't be needed any more */
   lw_span bytes;
   int attempts;
@@ -83,25 +89,11 @@ struct lw_upstream {
 static struct {
   lw_list idle;
   unsigned idle_count, open_count;
-} pool = {.idle = {&pool.idle, &pool.idle}};
+  uint64_t model_bytes, keep_ms;
+  const char *ca_file;
+} pool = {.idle = {&pool.idle, &pool.idle}, .keep_ms = DEFAULT_KEEP_MS};
 
 /* -- failing -- */
-
-/* scheme://host:port of the URL: no path, and no user name or password. */
-static lw_span origin(const lw_upstream *u) {
-  static char text[256];
-  const char *colon = strstr(u->url, "://"), *host = colon ? colon + 3 : u->url;
-  size_t scheme_n = (size_t)(host - u->url), host_n = strcspn(host, "/?#");
-  for (size_t i = host_n; i-- > 0;) {
-    if (host[i] != '@') continue;
-    host += i + 1;
-    host_n -= i + 1;
-    break;
-  }
-  int n = snprintf(text, sizeof text, "%.*s%.*s", (int)LW_MIN(scheme_n, 16), u->url,
-                   (int)LW_MIN(host_n, 200), host);
-  return (lw_span){text, (size_t)n};
-}
 
 static void end(lw_upstream *u, lw_code ending) {
   u->phase = ENDED;
@@ -115,57 +107,31 @@ static void end(lw_upstream *u, lw_code ending) {
 
 /* Ends the call. `what` continues the sentence "<role> <origin> ..."; it is freed. */
 static void fail(lw_upstream *u, lw_code code, char *what) {
-  lw_span server = origin(u);
+  lw_span server = lw_address_origin(lw_span_of(u->url));
   u->error = lw_printf_dup("%s %.*s %s", u->role, (int)server.n, server.p, what);
   free(what);
   end(u, code);
 }
 
-static char *duration(uint64_t ms) {
-  static char text[32];
-  if (ms < 1000) {
-    snprintf(text, sizeof text, "%u ms", (unsigned)ms);
-  } else {
-    snprintf(text, sizeof text, "%.15g s", (double)ms / 1000);
-  }
-  return text;
-}
-
-static char *cut_short(const lw_upstream *u) {
-  unsigned long long received = u->received, length = u->answer.length;
-  if (u->answer.has_length)
-    return lw_printf_dup("broke off after %llu of %llu bytes", received, length);
-  return lw_printf_dup("broke off after %llu bytes", received);
-}
-
 static void fail_lost(lw_upstream *u) {
-  if (u->answer.complete) {
-    fail(u, LW_CLOSED, cut_short(u));
-  } else if (u->answer.inside) {
-    fail(u, LW_CLOSED, lw_strdup("broke off within the head of its answer"));
-  } else {
-    fail(u, LW_CLOSED, lw_strdup("closed the connection before answering"));
-  }
+  fail(u, LW_CLOSED, lw_fault_lost(&u->answer, u->received));
+}
+
+static void fail_protocol(lw_upstream *u, const char *detail) {
+  fail(u, LW_PROTOCOL, lw_fault_protocol(&u->answer, u->received, detail));
 }
 
 static void fail_connect(lw_upstream *u) {
   long os_errno = u->transfer.socket_errno;
   if (os_errno == 0) curl_easy_getinfo(u->transfer.easy, CURLINFO_OS_ERRNO, &os_errno);
-  if (os_errno == ECONNREFUSED) {
-    fail(u, LW_IO, lw_strdup("refused the connection"));
-  } else {
-    fail(u, LW_IO, lw_printf_dup("can't be reached: %s", strerror((int)os_errno)));
-  }
+  fail(u, LW_IO, lw_fault_unreachable((int)os_errno));
 }
 
-static void fail_protocol(lw_upstream *u, const char *detail) {
-  if (u->answer.complete) {
-    fail(u, LW_PROTOCOL,
-         lw_printf_dup("broke HTTP after %llu bytes of its answer: %s",
-                       (unsigned long long)u->received, detail));
-  } else {
-    fail(u, LW_PROTOCOL, lw_printf_dup("did not answer in proper HTTP/1: %s", detail));
-  }
+static void fail_trust(lw_upstream *u, const char *detail) {
+  long verdict = 0;
+  curl_easy_getinfo(u->transfer.easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
+  const char *remedy = u->of_model ? ": name its certificate with --model-ca" : "";
+  fail(u, LW_IO, lw_trust_explain(verdict, detail, remedy));
 }
 
 static void fail_by_curl(lw_upstream *u, CURLcode result) {
@@ -195,13 +161,23 @@ static void fail_by_curl(lw_upstream *u, CURLcode result) {
     case CURLE_COULDNT_RESOLVE_HOST:
       fail(u, LW_IO, lw_strdup("has a host name that can't be resolved"));
       return;
-    case CURLE_OPERATION_TIMEDOUT: /* the kernel's patience: ours is deadline() */
-      fail(u, LW_TIMEOUT, lw_strdup("did not connect in time"));
+    case CURLE_OPERATION_TIMEDOUT:
+      if (u->phase == CONNECTING && u->timeouts.connect_ms) {
+        fail(u, LW_TIMEOUT, lw_fault_connect(u->timeouts.connect_ms));
+      } else {
+        fail(u, LW_TIMEOUT, lw_strdup("did not connect in time")); /* curl's own patience, 5 min */
+      }
+      return;
+    case CURLE_PEER_FAILED_VERIFICATION:
+      fail_trust(u, detail);
+      return;
+    case CURLE_SSL_CONNECT_ERROR:
+      fail(u, LW_IO, lw_fault_handshake(detail));
       return;
     default:
       break;
   }
-  if (u->attempts == 0) { /* TLS, or a URL that curl does not take */
+  if (u->attempts == 0) { /* a URL that curl does not take, or files for TLS */
     fail(u, LW_IO, lw_printf_dup("can't be called: %s", detail));
   } else {
     fail_protocol(u, result == CURLE_OUT_OF_MEMORY ? "a line of more than 100 KB" : detail);
@@ -229,17 +205,12 @@ static void start_timer(lw_upstream *u, uint64_t now) {
 static char *lateness(const lw_upstream *u, uint64_t now) {
   const lw_upstream_timeouts *t = &u->timeouts;
   uint64_t waited = now - u->started_ms;
-  if (t->total_ms && waited >= t->total_ms) {
-    return lw_printf_dup("did not finish its answer within %s", duration(t->total_ms));
-  }
+  if (t->total_ms && waited >= t->total_ms) return lw_fault_total(t->total_ms);
   if (u->phase == CONNECTING && t->connect_ms && waited >= t->connect_ms) {
-    return lw_printf_dup("did not connect within %s", duration(t->connect_ms));
+    return lw_fault_connect(t->connect_ms);
   }
-  if (u->phase < RECEIVING) {
-    return lw_printf_dup("sent no answer within %s", duration(t->first_byte_ms));
-  }
-  return lw_printf_dup("sent nothing more for %s, after %llu bytes", duration(t->idle_ms),
-                       (unsigned long long)u->received);
+  if (u->phase < RECEIVING) return lw_fault_first_byte(t->first_byte_ms);
+  return lw_fault_idle(t->idle_ms, u->received);
 }
 
 static void on_timer(lw_timer *timer) {
@@ -274,6 +245,7 @@ static int on_connected(void *user, char *their_ip, char *our_ip, int their_port
   (void)their_port;
   (void)our_port;
   lw_upstream *u = user;
+  if (!lw_multi_is_connected(&u->transfer)) return CURL_PREREQFUNC_ABORT;
   if (++u->attempts > MOST_ATTEMPTS) return CURL_PREREQFUNC_ABORT;
   u->phase = WAITING;
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
@@ -295,11 +267,19 @@ static void drop_sent_body(lw_upstream *u) {
   u->body = NULL;
 }
 
+/* Four fifths of what the server says, or a request crosses its close on the wire. */
+static void note_keep_alive(lw_upstream *u) {
+  uint64_t seconds;
+  if (!lw_h1_answer_keep_alive(&u->answer, &seconds)) return;
+  if (seconds < u->transfer.keep_ms / 800) u->transfer.keep_ms = seconds * 800;
+}
+
 /* Called for every whole line of a head, of interim heads and of trailers. */
 static size_t on_header(char *p, size_t size, size_t count, void *user) {
   lw_upstream *u = user;
   lw_h1_answer *a = &u->answer;
   bool begun = a->begun, complete = a->complete;
+  if (u->of_model) pool.model_bytes += size * count;
   const char *wrong = lw_h1_answer_line(a, (lw_span){p, size * count});
   if (wrong) return refuse(u, wrong);
   if (a->begun && !begun) {
@@ -309,6 +289,7 @@ static size_t on_header(char *p, size_t size, size_t count, void *user) {
     if (u->timeouts.idle_ms) start_timer(u, u->moved_ms);
   }
   if (a->complete && !complete) {
+    note_keep_alive(u);
     drop_sent_body(u);
     lw_loop_wake(u->wake);
   }
@@ -325,6 +306,7 @@ static size_t on_body(char *p, size_t size, size_t count, void *user) {
   }
   lw_buf_add(&u->buf, p, n);
   u->received += n;
+  if (u->of_model) pool.model_bytes += n;
   if (u->timeouts.idle_ms) u->moved_ms = lw_now_ms();
   drop_sent_body(u);
   lw_loop_wake(u->wake);
@@ -363,6 +345,11 @@ static void set_constant_options(lw_upstream *u) {
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else a close would wait for the resolver */
   curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)TCP_PROBE_S);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)TCP_PROBE_S / 2);
+  curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN,
+                   LONG_MAX);                   /* multi ends idle connections, to the ms */
+  curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* with a directory curl keeps no authorities */
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
   curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
 }
@@ -378,10 +365,10 @@ static lw_upstream *make(void) {
 }
 
 static void destroy(lw_upstream *u) {
-  curl_easy_cleanup(u->transfer.easy);
+  lw_multi_discard(&u->transfer);
   lw_timer_fini(&u->timer);
   free(u->url);
-  free(u->lines);
+  lw_fields_fini(&u->fields);
   free(u->nodes);
   free(u);
 }
@@ -392,11 +379,6 @@ static void clear(lw_upstream *u) {
     curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)0);
     curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDS, "");
   }
-  if (u->lines_capacity > MOST_LINES_KEPT) {
-    free(u->lines);
-    u->lines = NULL;
-    u->lines_capacity = 0;
-  }
   lw_body_unref(u->body);
   lw_buf_fini(&u->buf);
   lw_h1_answer_fini(&u->answer);
@@ -404,8 +386,8 @@ static void clear(lw_upstream *u) {
   u->body = NULL;
   u->error = NULL;
   u->wake = NULL;
-  u->lines_size = u->line_count = 0;
-  u->has_accept = u->has_content_type = u->overdue = u->paused = false;
+  lw_fields_clear(&u->fields);
+  u->overdue = u->paused = false;
   u->attempts = 0;
   u->received = u->first_byte_ns = 0;
   u->refused = NULL;
@@ -425,7 +407,7 @@ lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
   }
   pool.open_count++;
   u->wake = wake;
-  u->role = "server";
+  lw_upstream_set_role(u, "server");
   u->phase = SETUP;
   u->ending = LW_AGAIN;
   lw_buf_init(&u->buf, LOW_WATER, HIGH_WATER, 0);
@@ -441,35 +423,14 @@ lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
 
 void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake) { u->wake = wake; }
 
-void lw_upstream_set_role(lw_upstream *u, const char *role) { u->role = role; }
-
-static void add_line(lw_upstream *u, lw_span name, const char *separator, lw_span value) {
-  size_t separator_n = strlen(separator), need = name.n + separator_n + value.n + 1;
-  if (u->lines_capacity - u->lines_size < need) {
-    u->lines_capacity = LW_MAX(u->lines_capacity * 2, u->lines_size + need + 256);
-    u->lines = lw_realloc(u->lines, u->lines_capacity);
-  }
-  char *p = u->lines + u->lines_size;
-  memcpy(p, name.p, name.n);
-  memcpy(p + name.n, separator, separator_n);
-  if (value.n > 0) memcpy(p + name.n + separator_n, value.p, value.n);
-  p[need - 1] = 0;
-  u->lines_size += need;
-  u->line_count++;
+void lw_upstream_set_role(lw_upstream *u, const char *role) {
+  u->role = role;
+  u->of_model = strcmp(role, "model") == 0;
 }
 
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value) {
   assert(u->phase == SETUP);
-  static const lw_headers none = {0};
-  if (!lw_header_name_ok(name) || !lw_header_value_ok(value)) return LW_PROTOCOL;
-  if (lw_header_is_hop_by_hop(&none, name) || lw_span_ieq(name, LW_SPAN("Host")) ||
-      lw_span_ieq(name, LW_SPAN("Content-Length")) || lw_span_ieq(name, LW_SPAN("Expect"))) {
-    return LW_OK;
-  }
-  u->has_accept |= lw_span_ieq(name, LW_SPAN("Accept"));
-  u->has_content_type |= lw_span_ieq(name, LW_SPAN("Content-Type"));
-  add_line(u, name, value.n ? ": " : ";", value); /* curl's sign for an empty value */
-  return LW_OK;
+  return lw_fields_add(&u->fields, name, value);
 }
 
 void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes) {
@@ -509,32 +470,50 @@ static void apply_method(lw_upstream *u) {
 }
 
 static void apply_fields(lw_upstream *u) {
-  lw_span none = {0, 0};
-  /* a name alone keeps curl from adding the field by itself */
-  if (!u->has_accept) add_line(u, LW_SPAN("Accept"), ":", none);
-  if (u->method.kind == WITH_BODY) {
-    add_line(u, LW_SPAN("Expect"), ":", none);
-    if (!u->has_content_type) add_line(u, LW_SPAN("Content-Type"), ":", none);
-  }
-  if (u->line_count > u->nodes_capacity) {
-    u->nodes_capacity = u->line_count + 8;
+  lw_fields *f = &u->fields;
+  lw_fields_seal(f, u->method.kind == WITH_BODY);
+  if (f->count > u->nodes_capacity) {
+    u->nodes_capacity = f->count + 8;
     u->nodes = lw_realloc(u->nodes, u->nodes_capacity * sizeof *u->nodes);
   }
-  char *p = u->lines;
-  for (size_t i = 0; i < u->line_count; i++) {
+  char *p = f->lines;
+  for (size_t i = 0; i < f->count; i++) {
     u->nodes[i] = (struct curl_slist){p, &u->nodes[i + 1]};
     p += strlen(p) + 1;
   }
-  if (u->line_count) u->nodes[u->line_count - 1].next = NULL;
-  curl_easy_setopt(u->transfer.easy, CURLOPT_HTTPHEADER, u->line_count ? u->nodes : NULL);
+  if (f->count) u->nodes[f->count - 1].next = NULL;
+  curl_easy_setopt(u->transfer.easy, CURLOPT_HTTPHEADER, f->count ? u->nodes : NULL);
+}
+
+static void apply_url(lw_upstream *u) {
+  if (u->url_applied) return;
+  lw_span address = lw_span_of(u->url), socket = lw_address_socket(address);
+  char *path = socket.n ? lw_span_dup(socket) : NULL, *url = lw_address_url(address);
+  curl_easy_setopt(u->transfer.easy, CURLOPT_UNIX_SOCKET_PATH, path);
+  curl_easy_setopt(u->transfer.easy, CURLOPT_URL, url);
+  free(path);
+  free(url);
+  u->url_applied = true;
+}
+
+/* curl must know the time it has for connecting: of several addresses each gets its part. */
+static void apply_trust_and_patience(lw_upstream *u) {
+  CURL *easy = u->transfer.easy;
+  const char *ca_file = u->of_model ? pool.ca_file : NULL;
+  uint64_t connect_ms = LW_MIN(u->timeouts.connect_ms, (uint64_t)LONG_MAX);
+  if (ca_file != u->applied_ca) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
+  if (connect_ms != u->applied_connect_ms) {
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+  }
+  u->applied_ca = ca_file;
+  u->applied_connect_ms = connect_ms;
 }
 
 void lw_upstream_start(lw_upstream *u) {
   assert(u->phase == SETUP);
-  lw_span url = lw_span_of(u->url);
-  if (!lw_span_ieq((lw_span){url.p, LW_MIN(url.n, 7)}, LW_SPAN("http://")) &&
-      !lw_span_ieq((lw_span){url.p, LW_MIN(url.n, 8)}, LW_SPAN("https://"))) {
-    fail(u, LW_IO, lw_strdup("can't be called: not an http or https URL"));
+  const char *mistake = lw_address_mistake(lw_span_of(u->url));
+  if (mistake) {
+    fail(u, LW_IO, lw_printf_dup("can't be called: %s", mistake));
     return;
   }
   if (!u->method.name[0] || strcmp(u->method.name, "CONNECT") == 0) {
@@ -543,8 +522,9 @@ void lw_upstream_start(lw_upstream *u) {
   }
   apply_method(u);
   apply_fields(u);
-  if (!u->url_applied) curl_easy_setopt(u->transfer.easy, CURLOPT_URL, u->url);
-  u->url_applied = true;
+  apply_url(u);
+  apply_trust_and_patience(u);
+  u->transfer.keep_ms = pool.keep_ms;
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
   u->phase = CONNECTING;
   u->started_ms = lw_now_ms();
@@ -590,9 +570,18 @@ void lw_upstream_close(lw_upstream *u) {
 
 unsigned lw_upstream_open_count(void) { return pool.open_count; }
 
-uint64_t lw_upstream_model_bytes(void) { return 0; }
-void lw_upstream_set_trust(const char *ca_file) { (void)ca_file; }
-void lw_upstream_set_keepalive(double seconds) { (void)seconds; }
+uint64_t lw_upstream_model_bytes(void) { return pool.model_bytes; }
+
+char *lw_upstream_set_trust(const char *ca_file) {
+  char *why = ca_file ? lw_trust_mistake(ca_file) : NULL;
+  if (!why) pool.ca_file = ca_file;
+  return why;
+}
+
+void lw_upstream_set_keepalive(double seconds) {
+  assert(seconds > 0);
+  pool.keep_ms = (uint64_t)LW_MIN(seconds * 1000, 1e9);
+}
 
 void lw_upstream_shutdown(void) {
   assert(pool.open_count == 0);

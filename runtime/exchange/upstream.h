@@ -27,7 +27,7 @@ typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
 } lw_upstream_timeouts;
 
 /* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and
- * url. */
+ * url, which may be any address of exchange/address.h. */
 lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake);
 /* Somebody else takes the call over: `wake` is woken from now on. */
 void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake);
@@ -60,7 +60,8 @@ lw_code lw_upstream_ending(const lw_upstream *u);
 /* One sentence that names the server, for operators: "model http://127.0.0.1:5001 refused the
  * connection"; "" when nothing is wrong. The role is the word before the URL. */
 const char *lw_upstream_error(const lw_upstream *u);
-void lw_upstream_set_role(lw_upstream *u, const char *role); /* static text; default "server" */
+/* Static text; default "server". The role "model" is trusted by --model-ca, and counted below. */
+void lw_upstream_set_role(lw_upstream *u, const char *role);
 /* Monotonic ns when the first byte of the answer's head came; 0: not yet. */
 uint64_t lw_upstream_first_byte_ns(const lw_upstream *u);
 
@@ -71,10 +72,13 @@ unsigned lw_upstream_open_count(void);
  * the model makes progress. */
 uint64_t lw_upstream_model_bytes(void);
 
-/* For all calls begun afterwards. ca_file: PEM certificates that https servers are checked with
- * instead of the system's; NULL: the system's. Borrowed. */
-void lw_upstream_set_trust(const char *ca_file);
-/* How long an idle connection is used again, seconds > 0: less than the server's own keep-alive. */
+/* For all calls begun afterwards. ca_file: PEM certificates that the https servers of calls with
+ * the role "model" are checked with instead of the system's; NULL: the system's. Borrowed. NULL, or
+ * why the file can't be used (nothing has changed then), to be freed. */
+LW_MUST_CHECK char *lw_upstream_set_trust(const char *ca_file);
+/* How long an idle connection is kept for another call, seconds > 0: less than the servers keep
+ * theirs, or a request crosses their close on the wire. A server that says a shorter time itself
+ * (Keep-Alive: timeout=N) gets four fifths of that. Default: 4. */
 void lw_upstream_set_keepalive(double seconds);
 /* At exit, after every call was closed: drops idle connections and the transport. */
 void lw_upstream_shutdown(void);

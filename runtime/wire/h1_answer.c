@@ -69,3 +69,16 @@ const char *lw_h1_answer_line(lw_h1_answer *a, lw_span line) {
   if (!a->inside) return take_status(a, line);
   return line.n > 0 ? take_field(a, line) : end_head(a);
 }
+
+bool lw_h1_answer_keep_alive(const lw_h1_answer *a, uint64_t *seconds) {
+  const lw_span wanted = LW_SPAN("timeout=");
+  lw_span value;
+  if (!lw_headers_get(&a->headers, LW_SPAN("Keep-Alive"), &value)) return false;
+  for (; value.n > wanted.n; value.p++, value.n--) {
+    if (!lw_span_ieq((lw_span){value.p, wanted.n}, wanted)) continue;
+    size_t n = wanted.n;
+    while (n < value.n && is_digit(value.p[n])) n++;
+    return lw_header_parse_length((lw_span){value.p + wanted.n, n - wanted.n}, seconds);
+  }
+  return false;
+}

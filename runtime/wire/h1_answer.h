@@ -32,3 +32,6 @@ void lw_h1_answer_fini(lw_h1_answer *a);
  * names and values, Content-Lengths that are no number or differ, a Transfer-Encoding other than
  * chunked (nobody would decode it), and more than the limits above. */
 LW_MUST_CHECK const char *lw_h1_answer_line(lw_h1_answer *a, lw_span line);
+/* Its Keep-Alive field's timeout: how long the server keeps the connection when it is idle. False:
+ * it does not say. */
+bool lw_h1_answer_keep_alive(const lw_h1_answer *a, uint64_t *seconds);

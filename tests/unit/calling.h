@@ -51,14 +51,22 @@ static inline void run_for(unsigned ms) {
   }
 }
 
-static inline void open_call(call *c, const server *s, const char *method, const char *path) {
+static inline void open_call_to(call *c, const char *method, const char *url) {
   memset(c, 0, sizeof *c);
-  char url[200];
-  snprintf(url, sizeof url, "http://127.0.0.1:%d%s", s->port, path);
   lw_wake_init(&c->wake, run_call);
   lw_buf_init(&c->got, 0, 0, 0);
   c->u = lw_upstream_open(lw_span_of(method), lw_span_of(url), &c->wake);
   lw_upstream_set_role(c->u, "model");
+}
+
+static inline void open_call(call *c, const server *s, const char *method, const char *path) {
+  char url[300];
+  if (s->path[0]) {
+    snprintf(url, sizeof url, "unix:%s:%s", s->path, path);
+  } else {
+    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", s->port, path);
+  }
+  open_call_to(c, method, url);
 }
 
 static inline void close_call(call *c) {
@@ -110,7 +118,11 @@ static inline void assert_got(call *c, const char *text) {
 
 static inline void assert_error(call *c, const server *s, const char *what) {
   char text[400];
-  snprintf(text, sizeof text, "model http://127.0.0.1:%d %s", s->port, what);
+  if (s->path[0]) {
+    snprintf(text, sizeof text, "model unix:%s %s", s->path, what);
+  } else {
+    snprintf(text, sizeof text, "model http://127.0.0.1:%d %s", s->port, what);
+  }
   assert_string_equal(lw_upstream_error(c->u), text);
 }
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -38,6 +39,7 @@ typedef struct reply { /* to the n-th request, over all connections */
 
 typedef struct server {
   int listener, port;
+  char path[108]; /* of its unix socket; "": it has a port */
   pthread_t acceptor, threads[MOST_CONNECTIONS];
   int fds[MOST_CONNECTIONS];
   void (*serve)(struct server *s, int fd); /* NULL: answer by `replies` */
@@ -146,8 +148,8 @@ static inline void *run_acceptor(void *user) {
     int i = s->connections;
     assert_true(i < MOST_CONNECTIONS);
     s->fds[i] = fd;
+    s->connections++; /* before the connection can be seen to work */
     pthread_create(&s->threads[i], NULL, run_connection, c);
-    s->connections++;
   }
 }
 
@@ -184,10 +186,35 @@ static inline void start_server(server *s, void (*serve)(server *s, int fd), con
   pthread_create(&s->acceptor, NULL, run_acceptor, s);
 }
 
+static inline int listen_at(const char *path, int backlog) {
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  strcpy(a.sun_path, path);
+  unlink(path);
+  assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+  assert_int_equal(listen(fd, backlog), 0);
+  return fd;
+}
+
+static inline void temporary_path(char path[108]) {
+  sprintf(path, "/tmp/luaworker-test-%d.sock", (int)getpid());
+}
+
+static inline void start_unix_server(server *s, void (*serve)(server *s, int fd),
+                                     const reply *replies) {
+  memset(s, 0, sizeof *s);
+  s->serve = serve;
+  s->replies = replies;
+  temporary_path(s->path);
+  s->listener = listen_at(s->path, 64);
+  pthread_create(&s->acceptor, NULL, run_acceptor, s);
+}
+
 static inline void stop_server(server *s) {
   shutdown(s->listener, SHUT_RDWR);
   pthread_join(s->acceptor, NULL);
   close(s->listener);
+  if (s->path[0]) unlink(s->path);
   for (int i = 0; i < s->connections; i++) {
     shutdown(s->fds[i], SHUT_RDWR);
     pthread_join(s->threads[i], NULL);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ * Certificates of servers: whether a file of authorities can be used, and what is wrong with a
+ * certificate that was not believed. The checking itself is the transport's. */
+#pragma once
+
+#include "floor/base.h"
+
+/* NULL when the file holds at least one PEM certificate and nothing that is damaged; else why not,
+ * to be freed: "ca.pem: no PEM certificate in it". */
+LW_MUST_CHECK char *lw_trust_mistake(const char *ca_file);
+/* Why a server was not believed, as the rest of a sentence that begins with the server; to be
+ * freed. verify_result: OpenSSL's X509_V_*; detail: the transport's own words; remedy: what can be
+ * done about an unknown authority, "" or text that goes on with the sentence. */
+char *lw_trust_explain(long verify_result, const char *detail, const char *remedy);
