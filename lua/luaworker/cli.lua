@@ -181,7 +181,8 @@ end
 
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
 --- "string"|"integer"|"number", default=, min=, max=, required= } and may name usage, about and
---- operands (in brackets: may be left out). --help prints and ends the program with 0; a mistake ends it with 2.
+--- operands (in brackets: may be left out). --help prints and ends the program with 0; a mistake
+--- ends it with 2.
 function cli.parse(args, spec)
   local out, wrong = cli.read(args, spec)
   if not out then

@@ -52,8 +52,8 @@ local function status_url(address)
 end
 
 local function fail(url, format, ...)
-  cli.fail(3, "status: can't ask %s: %s. Does the worker run on this machine? Its log says where its "
-    .. "internal port is; name that with --internal-addr HOST:PORT", url, format:format(...))
+  cli.fail(3, "status: can't ask %s: %s. Does the worker run on this machine? Its log says where "
+    .. "its internal port is; name that with --internal-addr HOST:PORT", url, format:format(...))
 end
 
 --- The answer's text and what it says.
@@ -107,7 +107,8 @@ local function headline(status)
     reasons[#reasons + 1] = text
   end
   if status.draining then
-    table.insert(reasons, 1, "draining for " .. since(status, status.since) .. ", until it is started anew")
+    local long = since(status, status.since)
+    table.insert(reasons, 1, "draining for " .. long .. ", until it is started anew")
   end
   return "not ready: " .. table.concat(reasons, "; ")
 end
@@ -142,7 +143,8 @@ local function print_reports(status)
     print_row("reports", "none: REPORT_ADDR is not set")
     return
   end
-  local last = reports.last_taken ~= null and (", the last %s ago"):format(since(status, reports.last_taken))
+  local last = reports.last_taken ~= null
+    and (", the last %s ago"):format(since(status, reports.last_taken))
   print_row("reports", "to %s: %d taken%s, %d failed", plain(status.report_addr), reports.taken,
     last or "", reports.failures)
   if reports.error ~= "" then print_row("", "%s", plain(reports.error)) end
