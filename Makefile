@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: build demo dev test bench format lint deps clean asan debug
+.PHONY: build demo dev test canon bench format lint deps clean asan debug
 
 build: deps
 	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
@@ -21,6 +21,11 @@ dev: build
 
 test:
 	@tests/run.sh
+
+# The signed texts against Python's own json: a million random documents, some minutes.
+canon: build
+	@cd tests/e2e && LUAWORKER_BIN=$(CURDIR)/build/luaworker LW_CANON_DOCUMENTS=1000000 \
+	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_canon.py
 
 bench: build
 	@tools/install.sh bench

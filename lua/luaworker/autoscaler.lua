@@ -3,6 +3,7 @@
 -- (protocol.md §3, §4, §7). Speaks decoded values only; program/autoscaler.lua puts it on a port.
 -- Both tables are bounded: workers that fall silent are dropped, the oldest requests are forgotten.
 local base = require "luaworker.base"
+local json = require "luaworker.json"
 
 local autoscaler = {}
 
@@ -31,12 +32,14 @@ function autoscaler.new_key()
   end
 end
 
---- options: endpoint (its name), sign (text → base64 or nil, err), now (→ seconds, monotonic).
+--- options: endpoint (its name), sign (text → base64 or nil, err), now (→ seconds, monotonic),
+--- scheme ("url" when nil).
 function autoscaler.new(options)
   return setmetatable({
     endpoint = options.endpoint,
     sign = options.sign,
     now = options.now,
+    scheme = options.scheme or "url",
     workers = {}, -- key → { key, report, seen_at, assigned }
     worker_count = 0,
     requests = {}, -- request_idx → { routed_at, cost }
@@ -119,10 +122,25 @@ function Autoscaler:remember_request(request_idx, cost)
   end
 end
 
---- The text whose signature the `url` scheme sends: what json.dumps(indent=4) prints. URLs are
---- printable ASCII without quotes and backslashes (see worker_status), so nothing needs escaping.
-function autoscaler.signed_text(url)
-  return '{\n    "url": "' .. url .. '"\n}'
+--- What each scheme signs of a route.
+autoscaler.schemes = {
+  url = { "url" },
+  sorted = { "cost", "endpoint", "reqnum", "request_idx", "url" },
+  legacy = { "cost", "endpoint", "reqnum", "url" },
+}
+
+--- The text that is signed of a route: what Python's json.dumps(indent=4) prints of these fields.
+function autoscaler.signed_text(scheme, route)
+  local members = {}
+  for i, key in ipairs(autoscaler.schemes[scheme]) do
+    members[i] = json.encode(key) .. ":" .. json.encode(route[key])
+  end
+  local text = "{" .. table.concat(members, ",") .. "}"
+  local sort_keys = scheme == "sorted" and 1 or 0
+  if base.C.lw_api_canon(text, #text, sort_keys, base.span) ~= base.OK then
+    return nil, "could not print the message to sign"
+  end
+  return base.text(base.span)
 end
 
 --- POST /route/ → status, answer.
@@ -136,21 +154,23 @@ function Autoscaler:route(body)
   local request_idx = self:request_idx_for(body.request_idx)
   local one = self:pick_worker()
   if not one then return 200, { request_idx = request_idx, status = describe_absence(self) } end
-  local signature, err = self.sign(autoscaler.signed_text(one.report.url))
-  if not signature then return 500, { error = err } end
-  self.last_reqnum = self.last_reqnum + 1
-  one.assigned = one.assigned + cost
-  one.picked = self.last_reqnum
-  self:remember_request(request_idx, cost)
-  return 200, {
+  local route = {
     url = one.report.url,
-    signature = signature,
     cost = body.cost or 0,
     endpoint = self.endpoint,
-    reqnum = self.last_reqnum,
+    reqnum = self.last_reqnum + 1,
     request_idx = request_idx,
-    __request_id = ("local-%d-%d"):format(request_idx, self.last_reqnum),
+    __request_id = ("local-%d-%d"):format(request_idx, self.last_reqnum + 1),
   }
+  local text, wrong = autoscaler.signed_text(self.scheme, route)
+  local signature, err = self.sign(text or "")
+  if not text or not signature then return 500, { error = wrong or err } end
+  route.signature = signature
+  self.last_reqnum = route.reqnum
+  one.assigned = one.assigned + cost
+  one.picked = route.reqnum
+  self:remember_request(request_idx, cost)
+  return 200, route
 end
 
 local function check_report(report)

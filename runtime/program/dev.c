@@ -17,6 +17,7 @@
 
 #include "program/options.h"
 #include "program/program.h"
+#include "worker/scheme.h"
 
 enum {
   MODEL,
@@ -36,11 +37,11 @@ static const char *const child_names[CHILDREN] = {"the model stand-in", "the aut
                                                   "the worker"};
 
 static struct {
-  const char *script, *log_level, *rate;
+  const char *script, *log_level, *rate, *auth_scheme;
   int64_t ports[CHILDREN];
   pid_t pids[CHILDREN];
   char self[PATH_MAX], directory[64], endpoint[128];
-} dev = {.log_level = "info", .rate = "20", .ports = {5001, 8081, 3000}};
+} dev = {.log_level = "info", .rate = "20", .auth_scheme = "url", .ports = {5001, 8081, 3000}};
 
 static void set_env(const char *name, const char *format, ...) LW_PRINTF(2, 3);
 static void set_env(const char *name, const char *format, ...) {
@@ -111,7 +112,7 @@ static bool wait_for(int which) {
   return false;
 }
 
-static bool start_children(void) {
+static bool start_children(const char *first_scheme) {
   char ports[CHILDREN][16], log[96], cache[96], internal[96];
   for (int i = 0; i < CHILDREN; i++) {
     snprintf(ports[i], sizeof ports[i], "%" PRId64, dev.ports[i]);
@@ -128,9 +129,9 @@ static bool start_children(void) {
   const char *model[] = {"run",          "--log-level", "warn", "@model_server", "--port",
                          ports[MODEL],   "--log",       log,    "--rate",        dev.rate,
                          "--whole-rate", WHOLE_RATE,    NULL};
-  const char *autoscaler[] = {"run",         "--log-level", "warn",
-                              "@autoscaler", "--port",      ports[AUTOSCALER],
-                              "--endpoint",  dev.endpoint,  NULL};
+  const char *autoscaler[] = {"run",           "--log-level",     "warn",       "@autoscaler",
+                              "--port",        ports[AUTOSCALER], "--endpoint", dev.endpoint,
+                              "--auth-scheme", first_scheme,      NULL};
   const char *worker[] = {"serve",
                           dev.script,
                           "--host",
@@ -147,6 +148,8 @@ static bool start_children(void) {
                           "text",
                           "--log-level",
                           dev.log_level,
+                          "--auth-scheme",
+                          dev.auth_scheme,
                           NULL};
   start_child(MODEL, model);
   start_child(AUTOSCALER, autoscaler);
@@ -186,10 +189,15 @@ static void print_invitation(void) {
         "  curl -sN http://127.0.0.1:%" PRId64
         "/generate_stream -d \"{\\\"auth_data\\\":$AUTH,"
         "\\\"payload\\\":{\\\"prompt\\\":\\\"hello\\\",\\\"max_response_tokens\\\":8}}\"\n"
+        "%s"
         "Or by the client that is built in:\n"
         "  luaworker call %s /generate_stream --autoscaler http://127.0.0.1:%" PRId64
         " --json '{\"prompt\":\"hello\",\"max_response_tokens\":8}'\n",
-        autoscaler, worker, worker, dev.script, autoscaler);
+        autoscaler, worker, worker,
+        strcmp(dev.auth_scheme, "url") == 0
+            ? ""
+            : "An AUTH is good for one request only: take a new one for each.\n",
+        dev.script, autoscaler);
   }
   printf("Is it ready, and if not, why: curl -s http://127.0.0.1:%d/readyz\n", internal_port());
   printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
@@ -254,6 +262,9 @@ int lw_dev_main(int argc, char **argv) {
       {"rate", LW_OPTION_TEXT, &dev.rate, "N", "tokens per second of the model stand-in", NULL, 0,
        0},
       {"log-level", LW_OPTION_TEXT, &dev.log_level, "LEVEL", "of the worker", NULL, 0, 0},
+      {"auth-scheme", LW_OPTION_TEXT, &dev.auth_scheme, "NAMES",
+       "url, sorted, legacy, or a comma list; the autoscaler signs by the first", "AUTH_SCHEME", 0,
+       0},
   };
   const lw_command command = {
       "dev",
@@ -264,9 +275,14 @@ int lw_dev_main(int argc, char **argv) {
       options,
       LW_ARRAY_SIZE(options),
       false};
+  lw_scheme_kind kinds[LW_SCHEME_KINDS];
+  const char *why = NULL;
   int first = lw_options_parse(&command, argc, argv);
   if (first >= argc) lw_usage_error("dev", "which worker script?");
   if (argc - first > 1) lw_usage_error("dev", "one script, not also %s", argv[first + 1]);
+  if (!lw_scheme_parse(dev.auth_scheme, kinds, &why)) {
+    lw_usage_error("dev", "--auth-scheme %s: %s", dev.auth_scheme, why);
+  }
   dev.script = argv[first];
   name_endpoint();
   ssize_t n = readlink("/proc/self/exe", dev.self, sizeof dev.self - 1);
@@ -282,7 +298,7 @@ int lw_dev_main(int argc, char **argv) {
   sigaddset(&signals, SIGCHLD);
   sigprocmask(SIG_BLOCK, &signals, NULL);
   int status = 1;
-  if (start_children()) {
+  if (start_children(lw_scheme_name(kinds[0]))) {
     print_invitation();
     status = supervise(&signals);
   }

@@ -134,6 +134,7 @@ static bool read_envelope(lw_request *r, const lw_json *j, lw_envelope *e) {
   lw_buf_init(&refusal, 0, 65536, 0);
   bool needs_idx = lw_scheme_needs_request_idx(lw_service_get()->scheme);
   int status = lw_envelope_read(j, needs_idx, e, &refusal);
+  e->has_session = false; /* no session vouches for it: what came before is a replay */
   if (status) {
     lw_response_send(r, status, "application/json", lw_buf_peek(&refusal));
   } else if (lw_json_text(j, e->auth).n > LW_SESSION_TEXT_MAX) {

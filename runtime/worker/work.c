@@ -442,7 +442,7 @@ static lw_doc *auth_from_fields(const lw_headers *h) {
     lw_span bearer = LW_SPAN("Bearer ");
     if (!lw_headers_get(h, LW_SPAN("authorization"), &text) || text.n <= bearer.n) return NULL;
     if (!lw_span_ieq((lw_span){text.p, bearer.n}, bearer)) return NULL;
-    text = (lw_span){text.p + bearer.n, text.n - bearer.n};
+    text = lw_span_trim((lw_span){text.p + bearer.n, text.n - bearer.n});
   }
   if (text.n && text.p[0] == '{') return lw_doc_parse_copy(text.p, text.n);
   char *plain = lw_alloc(text.n + 1);
@@ -450,6 +450,28 @@ static lw_doc *auth_from_fields(const lw_headers *h) {
   lw_doc *doc = lw_doc_parse_copy(plain, n);
   free(plain);
   return doc;
+}
+
+/* Of a bare request. 0, or 401: what came may be an API key, and clients of that kind expect this
+ * answer. Without signatures, what is not there or unreadable is nobody's fault. */
+static int read_fields(lw_doc *auth, lw_envelope *e, lw_buf *refusal) {
+  bool needs_idx = lw_scheme_needs_request_idx(lw_service_get()->scheme);
+  lw_buf unsaid;
+  if (lw_service_get()->unsecured) {
+    lw_buf_init(&unsaid, 0, 65536, 0);
+    if (auth) (void)lw_envelope_read_auth(&auth->json, needs_idx, e, &unsaid);
+    lw_buf_fini(&unsaid);
+    return 0;
+  }
+  if (!auth) {
+    lw_buf_add_span(refusal, LW_SPAN("{\"auth_data\":\"field missing\"}"));
+    return 401;
+  }
+  if (auth->json.error) {
+    lw_buf_add_span(refusal, LW_SPAN("{\"auth_data\":\"neither JSON nor base64 of JSON\"}"));
+    return 401;
+  }
+  return lw_envelope_read_auth(&auth->json, needs_idx, e, refusal) ? 401 : 0;
 }
 
 /* A bare route: the body is the payload. */
@@ -463,17 +485,11 @@ static int read_bare(lw_work *w, lw_buf *refusal) {
   }
   w->payload = lw_json_text(payload, 0);
   lw_doc *auth = auth_from_fields(fields);
-  int status = 0;
-  if (!auth && !lw_service_get()->unsecured) {
-    lw_buf_add_span(refusal, LW_SPAN("{\"auth_data\":\"field missing\"}"));
-    status = 401;
-  } else if (auth && !lw_service_get()->unsecured) {
-    bool needs_idx = lw_scheme_needs_request_idx(lw_service_get()->scheme);
-    status = lw_envelope_read_auth(&auth->json, needs_idx, &e, refusal);
-    if (status) status = 401; /* an API key, perhaps: a client of that kind expects this answer */
+  int status = read_fields(auth, &e, refusal);
+  if (!status) {
+    e.has_session = lw_headers_get(fields, LW_SPAN("x-session-id"), &e.session);
+    status = check_auth(w, auth ? &auth->json : NULL, &e, refusal);
   }
-  e.has_session = lw_headers_get(fields, LW_SPAN("x-session-id"), &e.session);
-  if (!status) status = check_auth(w, auth ? &auth->json : NULL, &e, refusal);
   lw_doc_unref(auth);
   return status;
 }

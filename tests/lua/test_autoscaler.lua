@@ -5,8 +5,9 @@ local check = require "check"
 
 local clock = 1000
 
-local function new_scaler()
+local function new_scaler(scheme)
   return autoscaler.new {
+    scheme = scheme,
     endpoint = "hello_world",
     sign = function(text) return "signed " .. text end,
     now = function() return clock end,
@@ -55,6 +56,24 @@ do -- the answer has the wire's shape, and the signature is over the canonical t
   local again = ask(scaler)
   check.eq(again.reqnum, 2)
   check.eq(again.request_idx, 2)
+end
+
+do -- each scheme signs its own fields, as json.dumps(indent=4) prints them
+  local numbers = '"reqnum": 1,\n    '
+  local text = {
+    sorted = '{\n    "cost": 12.5,\n    "endpoint": "hello_world",\n    ' .. numbers
+      .. '"request_idx": 1,\n    "url": "http://10.0.0.1:3000"\n}',
+    legacy = '{\n    "cost": 12.5,\n    "endpoint": "hello_world",\n    ' .. numbers
+      .. '"url": "http://10.0.0.1:3000"\n}',
+  }
+  for scheme, wanted in pairs(text) do
+    local scaler = new_scaler(scheme)
+    tell(scaler, 1)
+    check.eq(ask(scaler, { cost = 12.5 }).signature, "signed " .. wanted)
+  end
+  local odd = { cost = "\xc3\xa9\x7f\"", endpoint = "e", reqnum = 2 ^ 53, url = "u" }
+  check.eq(autoscaler.signed_text("legacy", odd), '{\n    "cost": "\\u00e9\\u007f\\"",\n'
+    .. '    "endpoint": "e",\n    "reqnum": 9007199254740992,\n    "url": "u"\n}')
 end
 
 do -- no worker: no url, why, and a number that a later poll keeps

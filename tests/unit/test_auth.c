@@ -441,10 +441,14 @@ static void another_key_empties_the_cache(void **state) {
   char *signature = sign_url(keys.signer, "http://x");
   char *by_other = sign_url(keys.other, "http://x");
   assert_int_equal(verify_url(a, "http://x", signature), LW_OK);
+  assert_int_equal(lw_auth_key_number(a), 1);
+  assert_int_equal(set_key(a, keys.pem), LW_OK);         /* the same one */
   assert_int_equal(set_key(a, "nonsense"), LW_PROTOCOL); /* the old key stays, and its cache */
+  assert_int_equal(lw_auth_key_number(a), 1);
   assert_int_equal(verify_url(a, "http://x", signature), LW_OK);
   assert_int_equal(lw_auth_cache_hits(a), 1);
   assert_int_equal(set_key(a, keys.other_pem), LW_OK);
+  assert_int_equal(lw_auth_key_number(a), 2);
   assert_int_equal(verify_url(a, "http://x", signature), LW_PROTOCOL);
   assert_int_equal(verify_url(a, "http://x", by_other), LW_OK);
   assert_int_equal(lw_auth_cache_hits(a), 1);

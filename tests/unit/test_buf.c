@@ -66,6 +66,24 @@ static void test_limit(void **state) {
   assert_bytes(&b, "", 0);
 }
 
+static void test_take_all(void **state) {
+  (void)state;
+  lw_buf b;
+  lw_buf_init(&b, 0, 0, 0);
+  static char in[10000], out[10001];
+  for (size_t i = 0; i < sizeof in; i++) in[i] = (char)(i * 7);
+  assert_int_equal(lw_buf_take_all(&b, out), 0);
+  lw_buf_add(&b, in, 10);
+  lw_buf_add(&b, in + 10, sizeof in - 10);
+  lw_buf_consume(&b, 3);
+  out[sizeof in - 3] = 'x';
+  assert_int_equal(lw_buf_take_all(&b, out), sizeof in - 3);
+  assert_memory_equal(out, in + 3, sizeof in - 3);
+  assert_int_equal(out[sizeof in - 3], 'x');
+  assert_bytes(&b, "", 0);
+  lw_buf_fini(&b);
+}
+
 static void test_marks(void **state) {
   (void)state;
   lw_buf b;
@@ -436,6 +454,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_empty),
       cmocka_unit_test(test_limit),
+      cmocka_unit_test(test_take_all),
       cmocka_unit_test(test_marks),
       cmocka_unit_test(test_printf),
       cmocka_unit_test(test_peek_many_stops),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * wire/canon against what Python 3's json.dumps printed. */
+ * wire/canon against what Python 3's json.dumps printed, and its bounds. The comparison with Python
+ * itself, on random documents, is tests/e2e/test_canon.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <cmocka.h>
 
 #include "wire/canon.h"
+#include "wire/doc.h"
 
 static const struct {
   lw_span value, printed; /* printed = json.dumps(value) */
@@ -91,17 +93,98 @@ static void test_url_message(void **state) {
   lw_buf_fini(&b);
 }
 
+static const struct {
+  const char *text, *printed, *sorted; /* sorted NULL: the same */
+} documents[] = {
+    {"1e16", "1e+16", NULL},
+    {"1E-5", "1e-05", NULL},
+    {"300.0", "300.0", NULL},
+    {"3e2", "300.0", NULL},
+    {"-0", "0", NULL},
+    {"-0.0", "-0.0", NULL},
+    {"0.10", "0.1", NULL},
+    {"9999999999999998.0", "9999999999999998.0", NULL},
+    {"1e400", "Infinity", NULL},
+    {"-1e400", "-Infinity", NULL},
+    {"-1e-400", "-0.0", NULL},
+    {"5e-324", "5e-324", NULL},
+    {"-123456789012345678901234567890", "-123456789012345678901234567890", NULL},
+    {" [ ] ", "[]", NULL},
+    {"{ }", "{}", NULL},
+    {"[true,null,[false]]", "[\n    true,\n    null,\n    [\n        false\n    ]\n]", NULL},
+    {"\"\\ud800\\uDBFF\\/\\u0041\\u000a\\u0022\"", "\"\\ud800\\udbff/A\\n\\\"\"", NULL},
+    {"{\"b\":1,\"a\":2,\"\\u0062\":3}", "{\n    \"b\": 3,\n    \"a\": 2\n}",
+     "{\n    \"a\": 2,\n    \"b\": 3\n}"},
+    /* by code points: U+D800 alone, U+FFFF, U+10000; UTF-16 would say otherwise */
+    {"{\"\\ud800\\udc00\":1,\"\\uffff\":2,\"\\ud800\":3,\"\\udc00\":4}",
+     "{\n    \"\\ud800\\udc00\": 1,\n    \"\\uffff\": 2,\n    \"\\ud800\": 3,\n    \"\\udc00\": "
+     "4\n}",
+     "{\n    \"\\ud800\": 3,\n    \"\\udc00\": 4,\n    \"\\uffff\": 2,\n    \"\\ud800\\udc00\": "
+     "1\n}"},
+};
+
+static void check_document(const char *text, bool sort_keys, const char *wanted) {
+  char *printed;
+  assert_int_equal(lw_canon_text(lw_span_of(text), sort_keys, 4096, &printed), LW_OK);
+  assert_string_equal(printed, wanted);
+  free(printed);
+}
+
+static void test_documents(void **state) {
+  (void)state;
+  for (size_t i = 0; i < LW_ARRAY_SIZE(documents); i++) {
+    const char *sorted = documents[i].sorted ? documents[i].sorted : documents[i].printed;
+    check_document(documents[i].text, false, documents[i].printed);
+    check_document(documents[i].text, true, sorted);
+  }
+}
+
+static void test_members(void **state) {
+  (void)state;
+  static const char *const names[] = {"z", "absent", "a"};
+  lw_span text = LW_SPAN("{\"a\":1,\"b\":2,\"z\":{\"d\":[],\"c\":0},\"a\":3}");
+  lw_doc *doc = lw_doc_parse_copy(text.p, text.n);
+  lw_buf b;
+  lw_buf_init(&b, 0, 0, 0);
+  assert_int_equal(lw_canon_members(&b, &doc->json, 0, names, 3, true), LW_OK);
+  check_printed(&b, LW_SPAN("{\n    \"z\": {\n        \"c\": 0,\n        \"d\": []\n    },\n"
+                            "    \"a\": 3\n}"));
+  assert_int_equal(lw_canon_members(&b, &doc->json, 0, names + 1, 1, true), LW_OK);
+  check_printed(&b, LW_SPAN("{}"));
+  lw_buf_fini(&b);
+  lw_doc_unref(doc);
+}
+
+/* Each limit below the whole is refused, wherever it cuts. */
+static void test_the_limit_holds(void **state) {
+  (void)state;
+  lw_span text = LW_SPAN("{\"k\\u00e9\":[1.5,[],{\"a\":\"x\\ud83d\\ude00\"},-7],\"b\":null}");
+  char *printed;
+  assert_int_equal(lw_canon_text(text, false, 0, &printed), LW_OK);
+  size_t n = strlen(printed);
+  free(printed);
+  for (size_t limit = 1; limit < n; limit++) {
+    assert_int_equal(lw_canon_text(text, false, limit, &printed), LW_LIMIT);
+    assert_null(printed);
+  }
+  assert_int_equal(lw_canon_text(text, false, n, &printed), LW_OK);
+  free(printed);
+  assert_int_equal(lw_canon_text(LW_SPAN("[1,"), false, 0, &printed), LW_PROTOCOL);
+  assert_null(printed);
+}
+
 static int drop_spares(void **state) {
   (void)state;
+  lw_doc_drop_spares();
   lw_buf_drop_spares();
   return 0;
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_string),
-      cmocka_unit_test(test_ill_formed_is_replaced),
-      cmocka_unit_test(test_url_message),
+      cmocka_unit_test(test_string),      cmocka_unit_test(test_ill_formed_is_replaced),
+      cmocka_unit_test(test_url_message), cmocka_unit_test(test_documents),
+      cmocka_unit_test(test_members),     cmocka_unit_test(test_the_limit_holds),
   };
   return cmocka_run_group_tests_name("canon", tests, NULL, drop_spares);
 }

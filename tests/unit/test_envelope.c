@@ -19,6 +19,7 @@
 
 static lw_doc *doc;
 static lw_envelope e;
+static bool without_idx, bare; /* how it is read; both false again after each test */
 static char refusal[2048];
 
 static int read_text(const char *text) {
@@ -26,7 +27,8 @@ static int read_text(const char *text) {
   doc = lw_doc_parse_copy(text, strlen(text));
   lw_buf out;
   lw_buf_init(&out, 0, 65536, 0);
-  int status = lw_envelope_read(&doc->json, true, &e, &out);
+  int status = bare ? lw_envelope_read_auth(&doc->json, !without_idx, &e, &out)
+                    : lw_envelope_read(&doc->json, !without_idx, &e, &out);
   size_t n = 0;
   while (out.size) {
     lw_span s = lw_buf_peek(&out);
@@ -44,6 +46,7 @@ static int end(void **state) {
   (void)state;
   lw_doc_unref(doc);
   doc = NULL;
+  without_idx = bare = false;
   lw_doc_drop_spares();
   lw_buf_drop_spares();
   return 0;
@@ -173,6 +176,40 @@ static void sessions(void **state) {
   assert_int_equal(e.session.n, 0);
 }
 
+static void a_scheme_without_request_idx(void **state) {
+  (void)state;
+  static const char without[] =
+      "{\"auth_data\":{\"cost\":1,\"endpoint\":\"e\",\"reqnum\":3,"
+      "\"signature\":\"s\",\"url\":\"u\"},\"payload\":{}}";
+  refused(without, "{\"auth_data\":{\"request_idx\":\"missing parameter\"}}");
+  without_idx = true;
+  assert_int_equal(read_text(without), 0);
+  assert_int_equal(e.request_idx, -1);
+  assert_int_equal(e.reqnum, 3);
+  assert_int_equal(read_text("{\"auth_data\":{" AUTH "},\"payload\":{}}"), 0);
+  assert_int_equal(e.request_idx, 9);
+  refused(
+      "{\"auth_data\":{\"cost\":1,\"endpoint\":\"e\",\"signature\":\"s\",\"url\":\"u\"},"
+      "\"payload\":{}}",
+      "{\"auth_data\":{\"reqnum\":\"missing parameter\"}}");
+}
+
+static void auth_data_alone(void **state) {
+  (void)state;
+  bare = true;
+  assert_int_equal(read_text("{" AUTH "}"), 0);
+  ASSERT_SPAN(e.url, "http://u");
+  assert_int_equal(e.auth, 0);
+  assert_int_equal(e.request_idx, 9);
+  assert_false(e.has_session);
+  static const char *const none[] = {"[]", "5", "\"x\"", "null"};
+  for (size_t i = 0; i < LW_ARRAY_SIZE(none); i++)
+    refused(none[i], "{\"auth_data\":\"not an object\"}");
+  refused("{", "{\"error\":\"invalid JSON\"}");
+  refused("{\"cost\":1,\"endpoint\":\"e\",\"reqnum\":1,\"request_idx\":1,\"url\":7}",
+          "{\"auth_data\":{\"signature\":\"missing parameter\",\"url\":\"not a string\"}}");
+}
+
 #define TEST(f) cmocka_unit_test_teardown(f, end)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -184,6 +221,8 @@ int main(void) {
       TEST(costs),
       TEST(request_numbers),
       TEST(sessions),
+      TEST(a_scheme_without_request_idx),
+      TEST(auth_data_alone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -301,22 +301,24 @@ static void in_a_session_a_message_may_come_again(void **state) {
   assert_int_equal(check_number(LW_SCHEME_LEGACY, 5, true), LW_PROTOCOL); /* no key of a stranger */
 }
 
+static void refused_for(const char *signature, const char *wanted) {
+  char *auth_data = lw_printf_dup(
+      "{\"signature\":\"%s\",\"url\":\"u\",\"cost\":1,\"endpoint\":\"\",\"reqnum\":1}", signature);
+  assert_int_equal(check(auth_data, false), LW_PROTOCOL);
+  assert_string_equal(t.why, wanted);
+  free(auth_data);
+}
+
 static void reasons(void **state) {
   (void)state;
   use("url, legacy");
-  assert_int_equal(
-      check("{\"signature\":\"AAAA\",\"url\":\"u\",\"cost\":1,\"endpoint\":\"\",\"reqnum\":1}",
-            false),
-      LW_PROTOCOL);
-  assert_string_equal(t.why,
-                      "the signature has 4 characters of base64, one of the key's 2048 bits has 344"
-                      " (tried: url, legacy)");
+  refused_for("AAAA",
+              "the signature has 4 characters of base64, one of the key's 2048 bits has 344"
+              " (tried: url, legacy)");
   use("url");
-  assert_int_equal(
-      check("{\"signature\":\"A!A=\",\"url\":\"u\",\"cost\":1,\"endpoint\":\"\",\"reqnum\":1}",
-            false),
-      LW_PROTOCOL);
-  assert_string_equal(t.why, "the signature is not strict base64 (tried: url)");
+  refused_for("", "the signature is empty (tried: url)");
+  refused_for("A!A=", "the signature is not strict base64 (tried: url)");
+  refused_for("AA=A", "the signature is not strict base64 (tried: url)");
   char *fields = fields_of(3), *forged = signed_by(t.other, LW_SCHEME_URL, fields);
   assert_int_equal(check(forged, false), LW_PROTOCOL);
   assert_string_equal(t.why, "the signature is not the autoscaler's for this text (tried: url)");

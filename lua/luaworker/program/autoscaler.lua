@@ -13,14 +13,20 @@ local options = cli.parse(arg, {
   { "port", "N", "where to listen", type = "integer", min = 0, max = 65535, default = 8081 },
   { "host", "ADDRESS", "on which address", default = "127.0.0.1" },
   { "endpoint", "NAME", "the endpoint's name", alias = "e", default = "hello_world" },
+  { "auth-scheme", "NAME", "what it signs: url, sorted or legacy", default = "url" },
   { "quiet", nil, "don't print reports and ended requests" },
   { "verbose", nil, "print reports as the full JSON", alias = "v" },
 })
+
+if not autoscaler.schemes[options.auth_scheme] then
+  cli.fail(2, "--auth-scheme is url, sorted or legacy, not %s", base.show(options.auth_scheme))
+end
 
 local public_key, sign = autoscaler.new_key()
 local scaler = autoscaler.new {
   endpoint = options.endpoint,
   sign = sign,
+  scheme = options.auth_scheme,
   now = base.C.lw_api_now,
 }
 

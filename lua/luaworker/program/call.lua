@@ -94,19 +94,21 @@ local function ask_route(body)
   if response.status ~= 200 then
     fail("the autoscaler answered %d: %s", response.status, response:body())
   end
-  local route, wrong = worker.json.decode(response:body())
-  if type(route) == "table" then return route end
+  local text = response:body()
+  local route, wrong = worker.json.decode(text)
+  if type(route) == "table" then return route, text end
   fail("the autoscaler's answer is not a JSON object: %s", tostring(wrong))
 end
 
---- Polls until a worker is free; its auth_data.
+--- Polls until a worker is free; its auth_data, and the text of it as it came: some signatures are
+--- over its numbers as they are spelled.
 local function get_route(cost)
   local body = { endpoint = endpoint, api_key = options.key, cost = cost, request_idx = 0 }
   local deadline = now() + WAIT_FOR_WORKER_S
   local said
   repeat
-    local route = ask_route(body)
-    if route.url then return route end
+    local route, text = ask_route(body)
+    if route.url then return route, text end
     body.request_idx = route.request_idx or body.request_idx
     if route.status ~= said then
       said = route.status
@@ -117,9 +119,10 @@ local function get_route(cost)
   fail("no worker became free in %d s (%s)", WAIT_FOR_WORKER_S, tostring(said))
 end
 
-local function post_to_worker(route, payload)
+local function post_to_worker(payload, route, route_text)
   local response, err = http.post(route.url .. path, {
-    json = { auth_data = route, payload = payload },
+    headers = { ["Content-Type"] = "application/json" },
+    body = ('{"auth_data":%s,"payload":%s}'):format(route_text, worker.json.encode(payload)),
     timeout = { connect = 5 },
   })
   if not response then fail("%s", err) end
@@ -144,7 +147,7 @@ local function print_answer(response)
 end
 
 local payload, cost = choose_payload()
-local response = post_to_worker(get_route(cost), payload)
+local response = post_to_worker(payload, get_route(cost))
 print_answer(response)
 if response.status < 200 or response.status > 299 then
   fail("%s answered with status %d", path, response.status)

@@ -45,3 +45,14 @@ class Signer:
     def sign_url(self, url):
         """Scheme `url`: what Python prints for the message is the signed text."""
         return self.sign(json.dumps({"url": url}, indent=4, sort_keys=True).encode())
+
+    def sign_auth(self, auth, scheme):
+        """auth_data with its signature under a scheme."""
+        keys, in_order = {
+            "url": (["url"], True),
+            "sorted": (["cost", "endpoint", "reqnum", "request_idx", "url"], True),
+            "legacy": (["cost", "endpoint", "reqnum", "url"], False),
+        }[scheme]
+        message = {key: auth[key] for key in keys}
+        text = json.dumps(message, indent=4, sort_keys=in_order)
+        return {**auth, "signature": self.sign(text.encode())}
