@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "program/certificate.h"
 #include "program/facts.h"
+#include "program/notify.h"
 #include "program/program.h"
 #include "program/settings.h"
 #include "script/made.h"
@@ -67,12 +68,25 @@ static void tell_error(void) {
   lw_report_error(present_error());
 }
 
+static void tell_systemd(bool ready) {
+  char text[600] = "ready";
+  for (lw_gate g = 0; !ready && g < LW_GATE_COUNT; g++) {
+    lw_gate_view v = lw_ready_gate(g);
+    if (v.state != LW_GATE_WAITING && v.state != LW_GATE_FAILED) continue;
+    snprintf(text, sizeof text, "%s %s: %s", lw_gate_name(g), lw_gate_state_name(v.state), v.why);
+    break;
+  }
+  lw_notify_status(text);
+  if (ready) lw_notify_ready();
+}
+
 static void on_ready_change(void) {
   if (!serve.started) return;
   bool ready = lw_ready_is();
   if (ready) tell_loaded();
   serve.was_ready = ready;
   tell_error();
+  tell_systemd(ready);
 }
 
 static void on_drain(void) { lw_report_error(present_error()); }
@@ -222,6 +236,7 @@ static void become_beacon(void) {
   lw_info("reporting the failure to the autoscaler until SIGTERM");
   start_reports((int)serve.set.port);
   lw_report_error(text);
+  lw_notify_status(text);
   free(text);
   serve.beacon = true;
 }
@@ -264,6 +279,7 @@ static void on_stop(int signum) {
   }
   lw_info("%s: taking no new requests, %u running", signum == SIGTERM ? "SIGTERM" : "SIGINT",
           lw_request_count());
+  lw_notify_stopping();
   lw_startup_stop(); /* nobody needs it to become ready any more */
   lw_timer_start(&serve.deadline, (uint64_t)(serve.set.shutdown_timeout * 1000));
   lw_server_stop(serve.server, on_server_idle);
@@ -407,12 +423,14 @@ static int serve_script(void) {
   lw_loop_init();
   setup_service();
   lw_facts_register();
+  lw_notify_open();
   lw_timer_init(&serve.deadline, on_shutdown_deadline);
   take_signals();
   bool ok = start_all();
   if (!ok) give_up();
   lw_loop_run();
   lw_timer_fini(&serve.deadline);
+  lw_notify_close();
   if (ok) lw_program_log_counters();
   lw_program_close();
   lw_facts_fini();
