@@ -6,6 +6,7 @@ import os
 import pytest
 
 from harness.message import request
+from harness.timing import wait_until
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def test_a_file_that_cannot_be_written(update, tmp_path):
     response = ask(worker, "s3cret")
     assert response.status == 500 and "error" in response.json()
     assert str(file) not in response.body.decode()
-    found = [r for r in worker.log.find(level="error") if str(file) in r["message"]]
-    assert found and os.strerror(2) in found[0]["message"]
+    errors = lambda: [r for r in worker.log.find(level="error") if str(file) in r["message"]]
+    assert os.strerror(2) in wait_until(errors, "a line in the log")[0]["message"]
 
 
 def test_the_client_leaves(update):
