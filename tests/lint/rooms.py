@@ -17,6 +17,7 @@ REASONS = {
     "runtime/program/main.c": "tests/e2e/test_commands.py",
     "runtime/program/program.c": "tests/e2e: every case ends by its counters",
     "runtime/program/facts.c": "tests/e2e/test_admin.py, test_metrics.py: all that it shows",
+    "runtime/program/notify.c": "tests/e2e/test_systemd.py",
     "runtime/program/settings.c": "tests/e2e/test_commands.py",
     "runtime/program/run.c": "tests/lua: every test is run by it",
     "runtime/program/serve.c": "tests/e2e: every case starts it",
