@@ -255,7 +255,9 @@ end
 
 --- GET /api/v0/endptjobs/ → the look-up of an endpoint's own key. Any key is good here.
 function Autoscaler:list_endpoints()
-  return { results = { { id = 1, endpoint_name = self.endpoint, api_key = "local" } } }
+  local one = { id = 1, endpoint_name = self.endpoint, api_key = "local", user_id = 0,
+    created_at = 0, max_workers = MAX_WORKERS }
+  return { results = { one } }
 end
 
 --- One readable line of a report.

@@ -186,8 +186,8 @@ static int find_named(const lw_json *j, lw_session **s) {
 
 static void refuse(lw_request *r, int status) {
   const char *text = status == 422   ? "missing session_id"
-                     : status == 400 ? "invalid session"
-                     : status == 401 ? "session_auth is not that of the session"
+                     : status == 400 ? "session does not exist"
+                     : status == 401 ? "session_auth is not valid"
                                      : "session already closed";
   lw_response_error(r, status, NULL, text);
 }

@@ -49,7 +49,7 @@ static bool leave_file(void) {
 static void answer(lw_request *r) {
   if (!is_allowed(r)) {
     lw_headers_add_borrowed(&r->answer, LW_SPAN("WWW-Authenticate"), LW_SPAN("Bearer"));
-    lw_response_error(r, 401, NULL, "the master token is missing or wrong");
+    lw_response_error(r, 401, NULL, "unauthorized");
   } else if (leave_file()) {
     lw_info("update: %s tells the launcher to install anew", file);
     lw_response_send(r, 200, "application/json", LW_SPAN("{\"ok\":true}"));

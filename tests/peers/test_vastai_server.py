@@ -319,7 +319,14 @@ ANSWERS = {
     "get_unknown": ("/session/get", lambda p: {"session_id": "x", "session_auth": {}}, None),
     "health_unknown": ("/session/health", lambda p: {"session_id": "x", "session_auth": {}}, None),
     "end_no_id": ("/session/end", lambda p: {}, None),
-    "end_unknown": ("/session/end", lambda p: {"session_id": "x", "session_auth": {}}, None),
+    "end_unknown": (
+        "/session/end",
+        lambda p: {"session_id": "x", "session_auth": {}},
+        (
+            (400, {"error": "session with id x not found"}),
+            (400, {"error": "session does not exist"}),
+        ),
+    ),
     "unknown_path": (
         "/nothing",
         lambda p: p.envelope(),

@@ -225,7 +225,7 @@ static void the_credentials_are_compared_as_values(void **state) {
       "\"url\":\"http://u\",\"more\":1}",
   };
   static const char *const paths[] = {"/session/get", "/session/health", "/session/end"};
-  static const char differs[] = "{\"error\":\"session_auth is not that of the session\"}";
+  static const char differs[] = "{\"error\":\"session_auth is not valid\"}";
   for (size_t i = 0; i < 3 * LW_ARRAY_SIZE(bad); i++) {
     expect_about(paths[i % 3], id, bad[i / 3], "401", differs);
   }
@@ -239,8 +239,8 @@ static void unknown_ones(void **state) {
   (void)state;
   static const char *const ids[] = {"", "x", "0123456789abc", "0123456789abcd"};
   for (size_t i = 0; i < LW_ARRAY_SIZE(ids); i++) {
-    expect_about("/session/get", ids[i], AUTH, "400", "{\"error\":\"invalid session\"}");
-    expect_about("/session/end", ids[i], AUTH, "400", "{\"error\":\"invalid session\"}");
+    expect_about("/session/get", ids[i], AUTH, "400", "{\"error\":\"session does not exist\"}");
+    expect_about("/session/end", ids[i], AUTH, "400", "{\"error\":\"session does not exist\"}");
     expect_about("/session/health", ids[i], AUTH, "200", "{\"ok\":false}");
   }
 }
@@ -256,7 +256,7 @@ static void ending_one_that_tells_nobody(void **state) {
   const char *id = create(CREATE("{\"on_close_payload\":{\"a\":1}}"));
   char *wanted = ended(id);
   expect_about("/session/end", id, AUTH, "200", wanted);
-  expect_about("/session/end", id, AUTH, "400", "{\"error\":\"invalid session\"}");
+  expect_about("/session/end", id, AUTH, "400", "{\"error\":\"session does not exist\"}");
   expect_about("/session/health", id, AUTH, "200", "{\"ok\":false}");
   free(wanted);
   turn_for(10);
@@ -274,13 +274,13 @@ static void the_answer_waits_for_the_model_server(void **state) {
   TURN_UNTIL(model.count);
   expect_about("/session/end", id, AUTH, "410", "{\"error\":\"session already closed\"}");
   expect_about("/session/end", id, "{}", "401",
-               "{\"error\":\"session_auth is not that of the session\"}");
-  expect_about("/session/get", id, AUTH, "400", "{\"error\":\"invalid session\"}");
+               "{\"error\":\"session_auth is not valid\"}");
+  expect_about("/session/get", id, AUTH, "400", "{\"error\":\"session does not exist\"}");
   expect_about("/session/health", id, AUTH, "200", "{\"ok\":false}");
   assert_false(peer_has(&other, "HTTP"));
   model_answers(503, "not a reason to fail");
   ANSWERED(&other, "200 OK", wanted);
-  expect_about("/session/end", id, AUTH, "400", "{\"error\":\"invalid session\"}");
+  expect_about("/session/end", id, AUTH, "400", "{\"error\":\"session does not exist\"}");
   expect_counts(1, 0, 0, 0);
   free(wanted);
   peer_clear(&other); /* and the connection is good for more */

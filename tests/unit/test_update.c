@@ -81,7 +81,7 @@ static void nobody_else(void **state) {
   unlink(file);
   lw_update_set("s3cret", file);
   for (size_t i = 0; i < LW_ARRAY_SIZE(bad); i++) {
-    post(bad[i], " 401 Unauthorized", "{\"error\":\"the master token is missing or wrong\"}");
+    post(bad[i], " 401 Unauthorized", "{\"error\":\"unauthorized\"}");
     assert_non_null(strstr(client.text, "\r\nWWW-Authenticate: Bearer\r\n"));
   }
   assert_int_equal(count_files(), 0);
