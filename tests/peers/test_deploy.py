@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from harness.model import echo
+from harness.timing import wait_until
 from harness.worker import BINARY, ROOT, run
 
 DEPLOY = ROOT / "examples/deploy"
@@ -65,7 +66,9 @@ def test_the_worker_of_the_config_map_loads(start, model):
     model.on("/health", echo)
     script = next(one for one in OBJECTS if one["kind"] == "ConfigMap")["data"]["worker.lua"]
     worker = start(script)
-    worker.wait_ready()
+    wait_until(lambda: worker.ask_internal("GET", "/readyz").status == 200, "it to be ready")
+    shown = worker.ask_internal("GET", "/readyz").json()
+    assert {gate["name"]: gate["state"] for gate in shown["gates"]}["benchmark"] == "passed"
 
 
 def test_metrics_of_the_scaler_exist(start):
