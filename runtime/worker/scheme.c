@@ -209,6 +209,8 @@ static lw_code verify_under(lw_scheme *s, lw_scheme_kind kind, const lw_json *j,
   return lw_auth_verify(s->auth, *message, e->signature, why);
 }
 
+/* Not the signature itself: under another scheme or key it may be good, and logs are read by many.
+ */
 static void log_compared(lw_scheme_kind kind, const lw_json *j, const lw_envelope *e,
                          const char *why) {
   char text[LW_AUTH_MESSAGE_MAX];
@@ -216,8 +218,7 @@ static void log_compared(lw_scheme_kind kind, const lw_json *j, const lw_envelop
   if (!lw_log_enabled(LW_LOG_DEBUG)) return;
   if (lw_scheme_print(kind, j, e, text, &n) != LW_OK) n = 0;
   lw_field f[] = {lw_field_text("scheme", table[kind].name),
-                  lw_field_span("text", (lw_span){text, n}),
-                  lw_field_span("signature", e->signature), lw_field_text("why", why)};
+                  lw_field_span("text", (lw_span){text, n}), lw_field_text("why", why)};
   lw_log_fields(LW_LOG_DEBUG, "signature compared", f, LW_ARRAY_SIZE(f));
 }
 

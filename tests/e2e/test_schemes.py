@@ -308,7 +308,7 @@ def test_debug_shows_the_compared_bytes(serve, signer, other_signer):
     del message["request_idx"]
     in_order = {k: message[k] for k in ("cost", "endpoint", "reqnum", "url")}
     assert records[2]["text"] == json.dumps(in_order, indent=4)
-    assert all(r["signature"] == auth["signature"] for r in records)
+    assert auth["signature"] not in worker.log.text()
 
 
 def test_info_does_not_show_them(serve, other_signer):
