@@ -241,6 +241,15 @@ def test_command_not_ready(start, model):
     assert re.search(r"^  health +waiting +\d+\.\d s +.*503", ended.stdout, re.MULTILINE)
 
 
+def test_command_names_every_closed_gate(start, tmp_path):
+    log = tmp_path / "none.log"
+    more = f'model_log_file = "{log}", log_actions = {{ model_loaded = {{ "up" }} }},'
+    worker = start(backend('worker.get("/ping", function() return "" end),',
+                           more=more + 'model_healthcheck_url = "/health",'))  # fmt: skip
+    first = ask_status(worker).stdout.splitlines()[0]
+    assert re.fullmatch(rf'not ready: log: .*"up".*{log}.*; also health', first), first
+
+
 def test_command_draining_and_reload_error(worker):
     worker.write_script("this is no Lua")
     worker.signal(signal.SIGHUP)

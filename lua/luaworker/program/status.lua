@@ -89,12 +89,17 @@ local function plain(text)
   return (text:gsub("%c+", " "))
 end
 
-local function gates_in(status, state)
-  local found = {}
-  for _, gate in ipairs(status.gates) do
-    if gate.state == state then found[#found + 1] = gate.name .. ": " .. plain(gate.why) end
+--- The first closed gate with its reason, and the names of the others. One that failed goes first.
+local function closed_gates(status)
+  local first, names = nil, {}
+  for _, state in ipairs { "failed", "waiting" } do
+    for _, gate in ipairs(status.gates) do
+      if gate.state == state and first then names[#names + 1] = gate.name end
+      if gate.state == state then first = first or gate.name .. ": " .. plain(gate.why) end
+    end
   end
-  return found
+  if not first or #names == 0 then return first end
+  return first .. "; also " .. table.concat(names, ", ")
 end
 
 local function headline(status)
@@ -102,14 +107,12 @@ local function headline(status)
     local at = os.date("%Y-%m-%d %H:%M:%S", status.since)
     return ("ready since %s (%s)"):format(at, since(status, status.since))
   end
-  local reasons = gates_in(status, "failed")
-  for _, text in ipairs(gates_in(status, "waiting")) do
-    reasons[#reasons + 1] = text
-  end
+  local reasons = {}
   if status.draining then
     local long = since(status, status.since)
-    table.insert(reasons, 1, "draining for " .. long .. ", until it is started anew")
+    reasons[1] = "draining for " .. long .. ", until it is started anew"
   end
+  reasons[#reasons + 1] = closed_gates(status)
   return "not ready: " .. table.concat(reasons, "; ")
 end
 
