@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Finds the markers of a worker script in the lines of the model's log (protocol §5): substrings,
- * case-sensitive, anywhere in a line however long, in bounded memory. Pure: bytes in, marks out. */
+ * case-sensitive, anywhere in a line however long, in bounded memory. Pure: bytes in, marks out;
+ * how the bytes were cut into pieces makes no difference. */
 #pragma once
 
 #include "floor/base.h"
@@ -14,17 +15,19 @@ typedef enum lw_marker_kind {
 
 typedef struct lw_marker {
   lw_marker_kind kind;
-  char *text; /* not empty */
+  char *text; /* an empty one, and one with a line feed, are never found */
 } lw_marker;
 
 typedef struct lw_markers lw_markers;
 
+/* Both may neither feed nor free it. */
 typedef struct lw_markers_events {
   /* A LOADED or ERROR marker stands in the line: said as soon as its last byte came, at most once
-   * for each marker and line. */
+   * for each marker and line. Several come in the order in which they end, those that end at the
+   * same byte in the order of the list. */
   void (*on_marker)(void *owner, const lw_marker *marker);
-  /* A line with an INFO marker has ended. `line`: its first bytes (at most LW_MARKERS_LINE) without
-   * the line end, as they came; `size`: of the whole line. */
+  /* A line with an INFO marker has ended; after all on_marker of the line. `line`: its first bytes
+   * (at most LW_MARKERS_LINE) without the line end, as they came; `size`: of the whole line. */
   void (*on_info)(void *owner, lw_span line, uint64_t size);
 } lw_markers_events;
 
