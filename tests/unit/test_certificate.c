@@ -153,6 +153,19 @@ static void a_bad_pair_is_told_once_and_changes_nothing(void **state) {
   assert_int_equal(lw_certificate_failures(), 2);
 }
 
+/* One file after the other: the pair between is nobody's fault. */
+static void a_pair_that_is_still_changing_is_not_told(void **state) {
+  (void)state;
+  open_first();
+  uint64_t begun = lw_now_ms();
+  put(key_file, second.key);
+  turn_for(200);
+  put(certificate_file, second.certificate);
+  bool prompt = lw_now_ms() - begun < 900;
+  TURN_UNTIL(lasts_days(60));
+  if (prompt) assert_int_equal(lw_certificate_failures(), 0);
+}
+
 static void coming_back_to_the_old_pair_is_fine(void **state) {
   (void)state;
   open_first();
@@ -211,6 +224,7 @@ int main(void) {
       TEST(a_pair_is_loaded_and_looked_at_again),
       TEST(a_change_is_noticed),
       TEST(a_bad_pair_is_told_once_and_changes_nothing),
+      TEST(a_pair_that_is_still_changing_is_not_told),
       TEST(coming_back_to_the_old_pair_is_fine),
       TEST(an_end_near_or_past_is_warned_of),
       TEST(what_can_not_be_loaded_is_named),
