@@ -39,9 +39,13 @@ function backend.post(path, ...)
   return backend.route("POST", path, (...))
 end
 
---- worker.forward(path): the model server answers, at this path or the route's own.
-function backend.forward(path)
-  return { is_forward = true, path = path }
+--- worker.forward(path, opts), both may be left out: the model server answers, at this path or the
+--- route's own. opts: connect, first_byte, idle, total, on_disconnect.
+function backend.forward(path, opts)
+  if type(path) == "table" and opts == nil then
+    path, opts = nil, path
+  end
+  return { is_forward = true, path = path, options = opts }
 end
 
 --- worker.backend { ... }: what a worker script returns.
@@ -87,6 +91,21 @@ end
 
 local timeouts = { connect = 5, first_byte = 0, idle = 0, total = 0 }
 
+-- What holds for each call to the model.
+local function set_call(added, opts, endpoint, path, note)
+  local function number(name, value)
+    note_failed(C.lw_api_route_number(added, name, value), path .. "." .. name, note)
+  end
+  number("drain_on_disconnect", opts.on_disconnect == "drain" and 1 or 0)
+  for name, default in pairs(timeouts) do
+    number(name, opts[name] or default)
+  end
+  if endpoint then
+    local code = C.lw_api_route_text(added, "endpoint", endpoint, #endpoint)
+    note_failed(code, path .. ".endpoint", note)
+  end
+end
+
 local function set_work(added, opts, entry, path, note)
   local function number(name, value)
     note_failed(C.lw_api_route_number(added, name, value), path .. "." .. name, note)
@@ -95,16 +114,9 @@ local function set_work(added, opts, entry, path, note)
   number("payload_hook", entry.has_payload_hook and 1 or 0)
   number("response_hook", (entry.generate_client_response or entry.remote) and 1 or 0)
   number("workload", entry.workload)
-  number("drain_on_disconnect", opts.on_disconnect == "drain" and 1 or 0)
   number("bare", opts.envelope == false and 1 or 0)
   if opts.max_queue_time then number("max_queue_time", opts.max_queue_time) end
-  for name, default in pairs(timeouts) do
-    number(name, opts[name] or default)
-  end
-  if opts.endpoint then
-    local code = C.lw_api_route_text(added, "endpoint", opts.endpoint, #opts.endpoint)
-    note_failed(code, path .. ".endpoint", note)
-  end
+  set_call(added, opts, opts.endpoint, path, note)
 end
 
 -- The route's own options over those set for all.
@@ -156,8 +168,8 @@ local function add_route(router, one, shared_opts, path, note)
   if kind == C.LW_ROUTE_WORK then
     set_work(added, opts, entry, path, note)
     if opts.benchmark then set_benchmark(router, added, one.path, opts, entry, note) end
-  elseif kind == C.LW_ROUTE_FORWARD and opts.path then
-    note_failed(C.lw_api_route_text(added, "endpoint", opts.path, #opts.path), path, note)
+  elseif kind == C.LW_ROUTE_FORWARD then
+    set_call(added, merge(opts.options or {}, shared_opts), opts.path, path, note)
   end
 end
 
@@ -229,7 +241,9 @@ function backend.offer(value, path)
   raise()
   C.lw_api_model_url(base.span)
   local url = base.span.n > 0 and base.text(base.span) or opts.model_server_url
-  model.url = url:gsub("/+$", "")
+  options.check_url(url, "the model server's URL", note)
+  raise()
+  model.set_url(url)
   local router = C.lw_api_router_new()
   set_backend(router, opts, note)
   add_routes(router, opts.routes, opts, note)

@@ -11,8 +11,14 @@ local schema = require "luaworker.schema"
 local C, OK = base.C, base.OK
 
 local model = {
-  url = nil, -- of the model server, without a slash at its end; set when a worker is loaded
+  url = nil, -- of the model server, so that a path can be put behind it; set_url()
 }
+
+--- For the worker that is loaded. A socket's path ends with a colon from now on.
+function model.set_url(url)
+  url = url:gsub("/+$", "")
+  model.url = url:find "^unix:[^:]*$" and url .. ":" or url
+end
 
 --- The model's answer to the running request; raises a failure when there is none.
 function model.answer_to_request(task, r)

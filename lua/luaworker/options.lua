@@ -12,11 +12,25 @@ local options = {}
 local seconds = schema.number { min = 0 }
 local markers = schema.either(schema.text, schema.list(schema.text))
 
-local function url(value, path, note)
-  if type(value) ~= "string" or not value:find "^https?://[^/%s]" then
-    note(path, "expected an http:// or https:// URL, got " .. show(value))
+-- unix:/path/of/socket, with or without :/base behind it; as runtime/exchange/address.h says it.
+local function check_socket(value, path, note)
+  local socket, base_path = value:match "^unix:([^:]*):?(.*)$"
+  if not socket:find "^/[^%s%c]*$" or not base_path:find "^/?[^%s%c]*$"
+    or base_path ~= "" and base_path:sub(1, 1) ~= "/" then
+    note(path, "expected unix:/path/of/socket or unix:/path/of/socket:/base, got " .. show(value))
+  elseif #socket > 107 then
+    note(path, ("the path of a unix socket has at most 107 bytes, this one %d"):format(#socket))
   end
 end
+
+local function url(value, path, note)
+  if type(value) == "string" and value:find "^unix:" then
+    check_socket(value, path, note)
+  elseif type(value) ~= "string" or not value:find "^https?://[^/%s]" then
+    note(path, "expected an http://, https:// or unix: URL, got " .. show(value))
+  end
+end
+options.check_url = url
 
 local function url_or_path(value, path, note)
   if type(value) == "string" and (value == "" or value:sub(1, 1) == "/") then return end
@@ -75,6 +89,11 @@ local function with_shared(fields)
   end
   return schema.record(fields)
 end
+
+local forward = schema.record {
+  connect = seconds, first_byte = seconds, idle = seconds, total = seconds,
+  on_disconnect = schema.one_of("abort", "drain"),
+}
 
 local work = with_shared {
   payload = payload_class,
@@ -137,6 +156,7 @@ function options.check_route(route, path, note, is_route)
   end
   if not route.opts.is_forward then return check_work(route, path, note) end
   if route.opts.path ~= nil then path_rule(route.opts.path, path .. ".forward", note) end
+  if route.opts.options ~= nil then forward(route.opts.options, path .. ".forward", note) end
 end
 
 local function check_routes(routes, path, note, is_route)

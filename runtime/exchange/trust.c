@@ -35,6 +35,9 @@ char *lw_trust_mistake(const char *ca_file) {
 }
 
 char *lw_trust_explain(long verify_result, const char *detail, const char *remedy) {
+  if (strstr(detail, "subject name")) { /* looked at before the chain; no verdict yet */
+    return lw_printf_dup("has a certificate for another host (%s)", detail);
+  }
   switch (verify_result) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
       return lw_strdup("has a certificate that has expired, or this machine's clock is wrong");
@@ -47,10 +50,8 @@ char *lw_trust_explain(long verify_result, const char *detail, const char *remed
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
       return lw_printf_dup("has a certificate of an authority that is not known here (%s)%s",
                            X509_verify_cert_error_string(verify_result), remedy);
-    case X509_V_OK: /* the chain is good, so it is the name */
-      if (strstr(detail, "subject name")) {
-        return lw_printf_dup("has a certificate for another host (%s)", detail);
-      }
+    case X509_V_OK:
+    case X509_V_ERR_UNSPECIFIED:
       return lw_printf_dup("has a certificate that can't be checked: %s", detail);
     default:
       return lw_printf_dup("has a certificate that is not accepted: %s",

@@ -57,7 +57,7 @@ struct lw_upstream {
   lw_wake stop; /* takes a transfer out whose deadline has passed */
   lw_timer timer;
   const char *role;
-  bool of_model;
+  bool of_model, at_model; /* counted; trusted by --model-ca */
   phase phase;
   lw_code ending; /* LW_AGAIN until ENDED */
   char *error;    /* owned; NULL: nothing is wrong */
@@ -130,7 +130,7 @@ static void fail_connect(lw_upstream *u) {
 static void fail_trust(lw_upstream *u, const char *detail) {
   long verdict = 0;
   curl_easy_getinfo(u->transfer.easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
-  const char *remedy = u->of_model ? ": name its certificate with --model-ca" : "";
+  const char *remedy = u->at_model ? ": name its certificate with --model-ca" : "";
   fail(u, LW_IO, lw_trust_explain(verdict, detail, remedy));
 }
 
@@ -426,6 +426,7 @@ void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake) { u->wake = wake; }
 void lw_upstream_set_role(lw_upstream *u, const char *role) {
   u->role = role;
   u->of_model = strcmp(role, "model") == 0;
+  u->at_model = u->of_model || strcmp(role, "health check") == 0;
 }
 
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value) {
@@ -499,7 +500,7 @@ static void apply_url(lw_upstream *u) {
 /* curl must know the time it has for connecting: of several addresses each gets its part. */
 static void apply_trust_and_patience(lw_upstream *u) {
   CURL *easy = u->transfer.easy;
-  const char *ca_file = u->of_model ? pool.ca_file : NULL;
+  const char *ca_file = u->at_model ? pool.ca_file : NULL;
   uint64_t connect_ms = LW_MIN(u->timeouts.connect_ms, (uint64_t)LONG_MAX);
   if (ca_file != u->applied_ca) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
   if (connect_ms != u->applied_connect_ms) {

@@ -60,7 +60,8 @@ lw_code lw_upstream_ending(const lw_upstream *u);
 /* One sentence that names the server, for operators: "model http://127.0.0.1:5001 refused the
  * connection"; "" when nothing is wrong. The role is the word before the URL. */
 const char *lw_upstream_error(const lw_upstream *u);
-/* Static text; default "server". The role "model" is trusted by --model-ca, and counted below. */
+/* Static text; default "server". The roles "model" and "health check" are trusted by --model-ca;
+ * what "model" receives is counted below. */
 void lw_upstream_set_role(lw_upstream *u, const char *role);
 /* Monotonic ns when the first byte of the answer's head came; 0: not yet. */
 uint64_t lw_upstream_first_byte_ns(const lw_upstream *u);
@@ -72,9 +73,9 @@ unsigned lw_upstream_open_count(void);
  * the model makes progress. */
 uint64_t lw_upstream_model_bytes(void);
 
-/* For all calls begun afterwards. ca_file: PEM certificates that the https servers of calls with
- * the role "model" are checked with instead of the system's; NULL: the system's. Borrowed. NULL, or
- * why the file can't be used (nothing has changed then), to be freed. */
+/* For all calls begun afterwards. ca_file: PEM certificates that https servers are checked with
+ * instead of the system's, in calls with the roles "model" and "health check"; NULL: the system's.
+ * Borrowed. NULL, or why the file can't be used (nothing has changed then), to be freed. */
 LW_MUST_CHECK char *lw_upstream_set_trust(const char *ca_file);
 /* How long an idle connection is kept for another call, seconds > 0: less than the servers keep
  * theirs, or a request crosses their close on the wire. A server that says a shorter time itself

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "exchange/address.h"
 #include "floor/log.h"
 #include "worker/benchmark.h"
 #include "worker/health.h"
@@ -296,11 +297,12 @@ static char *full_health_url(const lw_router *r) {
   const char *url = r->model_healthcheck_url;
   if (!url || !*url) url = startup.set.health_url;
   if (!url || !*url) return NULL;
-  if (strstr(url, "://")) return lw_strdup(url);
+  if (!lw_address_mistake(lw_span_of(url))) return lw_strdup(url);
   const char *server = r->model_server_url ? r->model_server_url : "";
-  size_t n = strlen(server);
-  while (n && server[n - 1] == '/') n--;
-  return lw_printf_dup("%.*s%s%s", (int)n, server, *url == '/' ? "" : "/", url);
+  if (*url == '/') return lw_address_join(server, url);
+  char *path = lw_printf_dup("/%s", url), *full = lw_address_join(server, path);
+  free(path);
+  return full;
 }
 
 static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }

@@ -257,6 +257,13 @@ static void test_unix_socket_without_server(void **state) {
   assert_int_equal(await_end(&c), LW_IO);
   assert_error(&c, &s, "can't be reached: No such file or directory");
   close_call(&c);
+  open_call_to(&c, "GET", "unix:model.sock");
+  lw_upstream_start(c.u);
+  assert_int_equal(await_end(&c), LW_IO);
+  assert_string_equal(
+      lw_upstream_error(c.u),
+      "model unix:model.sock can't be called: the path of a unix socket begins with /");
+  close_call(&c);
 }
 
 /* A full backlog is no error: the calls wait, as over TCP, until there is room or time is up. */

@@ -9,6 +9,7 @@ import json
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -197,8 +198,18 @@ class Connection:
         lines = take_head(self.buffer)
         return Exchange(self, lines, parse_fields(lines[1:]), raw_head)
 
+    def shake_hands(self):
+        if not self.model.tls:
+            return
+        try:
+            self.socket.settimeout(PATIENCE)
+            self.socket = self.model.tls.wrap_socket(self.socket, server_side=True)
+        except (OSError, ssl.SSLError):  # the worker does not believe us
+            raise Dropped() from None
+
     def serve(self):
         try:
+            self.shake_hands()
             while not self.model.stopping and not self.closed.is_set():
                 exchange = self.read_request()
                 self.model.handle(exchange)
@@ -239,15 +250,22 @@ class Held:
 
 
 class FakeModel:
-    """path → behaviour; unknown paths get 404."""
+    """path → behaviour; unknown paths get 404. Listens at a port, at the unix socket `path`, or speaks
+    TLS with the context `tls`."""
 
-    def __init__(self, port=0):
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", port))
+    def __init__(self, port=0, path=None, tls=None):
+        self.tls = tls
+        if path:
+            self.port, self.url = None, f"unix:{path}"
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(str(path))
+        else:
+            self.listener = socket.socket()
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind(("127.0.0.1", port))
+            self.port = self.listener.getsockname()[1]
+            self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self.listener.listen(256)
-        self.port = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
         self.behaviours = {}
         self.requests = []  # every exchange, in order of arrival
         self.connections = []
@@ -264,7 +282,8 @@ class FakeModel:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.port:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 connection = Connection(self, sock, len(self.connections))
                 self.connections.append(connection)
