@@ -203,7 +203,7 @@ static void files_between_are_found(void **state) {
   EXPECT("1\n");
   put("log", "2\n");
   for (int i = 3; i <= 5; i++) {
-    char line[8];
+    char line[24];
     rotate(names, 5);
     snprintf(line, sizeof line, "%d\n", i);
     put("log", line);
