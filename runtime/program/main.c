@@ -19,6 +19,7 @@ static const command commands[] = {
     {"dev", lw_dev_main, "model stand-in, local autoscaler and worker in one go"},
     {"call", lw_call_main, "ask an autoscaler for a route and send one request"},
     {"status", lw_status_main, "ask a running worker how it is"},
+    {"drain", lw_drain_main, "let a running worker end what it has and take no more"},
     {"verify", lw_verify_main, "check the signature of a saved request offline"},
     {"run", lw_run_main, "run any Lua program on the runtime"},
 };

@@ -145,3 +145,4 @@ int lw_run_main(int argc, char **argv) {
 
 int lw_call_main(int argc, char **argv) { return lw_run_program("@call", argc, argv); }
 int lw_status_main(int argc, char **argv) { return lw_run_program("@status", argc, argv); }
+int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }

@@ -280,6 +280,7 @@ static void on_stop(int signum) {
   lw_info("%s: taking no new requests, %u running", signum == SIGTERM ? "SIGTERM" : "SIGINT",
           lw_request_count());
   lw_notify_stopping();
+  lw_service_get()->stopping = true;
   lw_startup_stop(); /* nobody needs it to become ready any more */
   lw_timer_start(&serve.deadline, (uint64_t)(serve.set.shutdown_timeout * 1000));
   lw_server_stop(serve.server, on_server_idle);
@@ -356,6 +357,9 @@ static bool start_admin(void) {
   const lw_serve_settings *set = &serve.set;
   lw_server_limits limits = server_limits();
   int port = set->internal_port >= 0 ? (int)set->internal_port : set->port ? (int)set->port + 1 : 0;
+  if (port > 65535) {
+    return fail_start(lw_strdup("the internal port would be 65536: give --internal-port"));
+  }
   const char *why = NULL;
   lw_admin_settings settings = {set->internal_addr, port, &limits, on_drain, lw_facts_write};
   if (!lw_admin_open(&settings, &why)) return fail_start(lw_strdup(why));

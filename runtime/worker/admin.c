@@ -75,8 +75,6 @@ static void put_moment(lw_body *b, const char *key, double at_s) {
   }
 }
 
-static bool is_ready(void) { return lw_ready_is() && !lw_service_get()->draining; }
-
 static void put_gates(lw_body *b) {
   lw_put(b, ",\"gates\":[");
   for (int i = 0; i < LW_GATE_COUNT; i++) {
@@ -95,11 +93,12 @@ static void put_gates(lw_body *b) {
 static lw_body *begin_readiness(void) {
   lw_body *b = lw_body_new();
   lw_put(b, "{\"ready\":");
-  lw_put_bool(b, is_ready());
+  lw_put_bool(b, lw_service_is_ready());
   put_moment(b, "since", admin.drain_ns ? admin.drain_s : lw_ready_since_s());
   put_moment(b, "now", lw_wall_s());
   put_text(b, "error", lw_ready_error());
   put_bool(b, "draining", lw_service_get()->draining);
+  put_bool(b, "stopping", lw_service_get()->stopping);
   put_gates(b);
   return b;
 }
@@ -109,7 +108,7 @@ static void answer_livez(lw_request *r) {
 }
 
 static void answer_readyz(lw_request *r) {
-  send_json(r, is_ready() ? 200 : 503, begin_readiness());
+  send_json(r, lw_service_is_ready() ? 200 : 503, begin_readiness());
 }
 
 static void put_load(lw_body *b) {

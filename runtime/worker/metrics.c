@@ -161,7 +161,7 @@ static double max_perf(void) { return lw_startup_max_perf(); }
 static double estimate(void) {
   return lw_queue_estimate_s(lw_account_wait_load(account()), lw_startup_max_perf());
 }
-static double ready(void) { return lw_ready_is() && !lw_service_get()->draining; }
+static double ready(void) { return lw_service_is_ready(); }
 static double draining(void) { return lw_service_get()->draining; }
 static double key_present(void) { return lw_auth_has_key(lw_service_get()->auth); }
 static double cache_hits(void) { return (double)lw_auth_cache_hits(lw_service_get()->auth); }
@@ -200,7 +200,8 @@ static const figure figures[] = {
     {"max_perf", "Workload per second that the benchmark found; 0 before.", false, max_perf},
     {"estimated_wait_seconds", "How long a new request would wait: load over max_perf.", false,
      estimate},
-    {"ready", "1 when all gates are passed and the worker is not draining.", false, ready},
+    {"ready", "1 when all gates are passed and the worker is neither draining nor stopping.", false,
+     ready},
     {"draining", "1 from POST /drain on.", false, draining},
     {"key_present", "1 when there is a key to check signatures with.", false, key_present},
     {"signature_cache_hits_total", "Signatures found among those checked before.", true,

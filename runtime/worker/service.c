@@ -4,6 +4,7 @@
 #include "worker/service.h"
 
 #include "worker/metrics.h"
+#include "worker/ready.h"
 #include "worker/work.h"
 
 enum {
@@ -13,6 +14,8 @@ enum {
 static lw_service service;
 
 lw_service *lw_service_get(void) { return &service; }
+
+bool lw_service_is_ready(void) { return lw_ready_is() && !service.draining && !service.stopping; }
 
 void lw_service_init(const lw_queue_limits *queue_limits) {
   service = (lw_service){.max_body = 64u << 20};

@@ -18,6 +18,7 @@ typedef struct lw_service {
   lw_account *account;
   bool unsecured;        /* signatures are not checked */
   bool draining;         /* new work is answered 503 */
+  bool stopping;         /* SIGTERM has come: not ready for anybody new */
   uint64_t max_body;     /* bytes of a request body */
   const char *model_url; /* overrides what scripts say; NULL: does not. Borrowed */
 } lw_service;
@@ -25,6 +26,7 @@ typedef struct lw_service {
 void lw_service_init(const lw_queue_limits *queue_limits);
 void lw_service_fini(void); /* asserts that no request is left */
 lw_service *lw_service_get(void);
+bool lw_service_is_ready(void); /* every gate is passed, and new work is taken */
 
 /* Who answers at one listening port: pass its address as the server's owner. `router` (NULL: none)
  * may be replaced between two turns of the loop; requests that have begun keep the old one.

@@ -3,6 +3,7 @@
 nothing is left, when its patience is over, or when the program ends."""
 
 import json
+import re
 import signal
 
 import pytest
@@ -11,7 +12,7 @@ from harness.client import Client
 from harness.message import AUTH, post, request
 from harness.model import answers, echo
 from harness.timing import QUIET, wait_until
-from harness.worker import PLAIN
+from harness.worker import PLAIN, run
 
 
 def start_drain(worker, query=""):
@@ -214,3 +215,66 @@ def test_timeouts_that_are_none(worker, value):
     response = worker.ask_internal("POST", f"/drain?timeout={value}")
     assert response.status == 400 and "timeout" in response.json()["error"]
     assert worker.ask_internal("GET", "/readyz").status == 200
+
+
+# -- the command --
+
+
+def drain_by_command(worker, *options):
+    return run("drain", "--internal-addr", worker.internal_port, *options)
+
+
+def test_command_waits_for_what_runs(start, model):
+    held = model.hold("/generate")
+    worker = start()
+    client = worker.start("/generate")
+    exchange = held.next()
+    shown = drain_by_command(worker, "--timeout", "0.2")
+    assert shown.returncode == 1 and shown.stdout == "not drained after 0.2 s: 1 in flight\n"
+    assert worker.post("/generate").status == 503
+    exchange.answer_json({"ok": 1})
+    assert client.read_response().status == 200
+    client.close()
+    shown = drain_by_command(worker)
+    assert shown.returncode == 0 and re.fullmatch(r"drained after \d+\.\d s\n", shown.stdout)
+
+
+def test_command_by_environment_and_url(start):
+    worker = start()
+    shown = run("drain", environment={"WORKER_HTTP_PORT": str(worker.internal_port)})
+    assert shown.returncode == 0
+    shown = run("drain", f"http://127.0.0.1:{worker.internal_port}/drain")
+    assert shown.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (["--internal-addr", "127.0.0.1:1"], 3, "refused the connection"),
+        (["--internal-addr", "127.0.0.1:x"], 2, "is no port"),
+        (["--timeout", "-1"], 2, "must be at least 0"),
+        (["--timeout", "soon"], 2, "expects a number"),
+    ],
+)
+def test_command_says_what_is_wrong(arguments, code, said):
+    shown = run("drain", *arguments)
+    assert shown.returncode == code and said in shown.stderr
+
+
+def test_command_at_the_wrong_port(start):
+    worker = start()
+    shown = run("drain", "--internal-addr", worker.port)
+    assert shown.returncode == 3 and "404" in shown.stderr
+
+
+def test_nobody_new_is_sent_to_a_worker_that_stops(streaming):
+    worker, response, exchange = streaming
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: worker.ask_internal("GET", "/readyz").status == 503, "not ready any more")
+    seen = worker.ask_internal("GET", "/readyz").json()
+    assert seen["stopping"] is True and seen["draining"] is False
+    shown = run("status", "--internal-addr", worker.internal_port)
+    assert shown.returncode == 1 and shown.stdout.startswith("not ready: stopping")
+    exchange.last_chunk()
+    assert response.read_all().complete
+    worker.expect_exit(0)

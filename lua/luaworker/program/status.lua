@@ -3,70 +3,24 @@
 -- the worker is ready, 1 when it is not, 2 when used wrongly, 3 when it can't be asked.
 local worker = require "luaworker"
 local cli = require "luaworker.cli"
-local http = require "luaworker.http"
+local internal_port = require "luaworker.internal_port"
 
 local null = worker.json.null
-local DEFAULT_WORKER_PORT = 3000
 
 local options = cli.parse(arg, {
   usage = "luaworker status",
-  about = "Asks a running worker how it is, on its internal port (default: 127.0.0.1, port\n"
-    .. "WORKER_HTTP_PORT, else the one after WORKER_PORT, else 3001). Ends with 0 when it is\n"
-    .. "ready, 1 when it is not, 3 when it can't be asked.",
+  about = "Asks a running worker how it is, on its internal port " .. internal_port.DEFAULT .. ".\n"
+    .. "Ends with 0 when it is ready, 1 when it is not, 3 when it can't be asked.",
   operands = { "[URL]" },
-  { "internal-addr", "HOST:PORT", "its internal port; also PORT or HOST alone, or a URL" },
+  internal_port.OPTION,
   { "json", nil, "print /status as it came" },
 })
 
--- Where to ask --
-
-local function read_port(text, from)
-  local port = text:find "^%d+$" and tonumber(text)
-  if port and port >= 1 and port <= 65535 then return port end
-  cli.fail(2, "status: %s is no port: %q", from, text)
-end
-
-local function default_port()
-  local http_port = os.getenv "WORKER_HTTP_PORT"
-  if http_port and http_port ~= "" and http_port ~= "-1" then
-    return read_port(http_port, "WORKER_HTTP_PORT")
-  end
-  local port = os.getenv "WORKER_PORT"
-  if not port or port == "" then return DEFAULT_WORKER_PORT + 1 end
-  return read_port(port, "WORKER_PORT") + 1
-end
-
-local function status_url(address)
-  if address:find "^https?://" then
-    return (address:gsub("/+$", ""):gsub("/status$", "")) .. "/status"
-  end
-  if address:find "^%d+$" then address = ":" .. address end
-  local host, port = address:match "^(.*):([^:%]]*)$"
-  host = host or address
-  if host == "" then host = "127.0.0.1" end
-  if host:find "[/%s]" or host:find(":", 1, true) and not host:find "^%[.*%]$" then
-    cli.fail(2, "status: %q is no address; expected HOST:PORT or a URL", address)
-  end
-  port = port and read_port(port, "the port of --internal-addr") or default_port()
-  return ("http://%s:%d/status"):format(host, port)
-end
-
-local function fail(url, format, ...)
-  cli.fail(3, "status: can't ask %s: %s. Does the worker run on this machine? Its log says where "
-    .. "its internal port is; name that with --internal-addr HOST:PORT", url, format:format(...))
-end
-
 --- The answer's text and what it says.
 local function ask(url)
-  local response, err = http.get(url, { timeout = { connect = 5, total = 10 } })
-  if not response then fail(url, "%s", err) end
-  local ok, text = pcall(response.body, response)
-  if not ok then fail(url, "%s", tostring(text)) end
-  local status = response.status == 200 and worker.json.decode(text)
-  if type(status) ~= "table" or type(status.gates) ~= "table" then
-    fail(url, "what answers there (status %d) is no worker's internal port", response.status)
-  end
-  return text, status
+  local text, status = internal_port.ask("GET", url)
+  if type(status) == "table" and type(status.gates) == "table" then return text, status end
+  internal_port.fail(url, "what answers there is no worker's internal port")
 end
 
 -- For a person --
@@ -107,10 +61,10 @@ local function headline(status)
     local at = os.date("%Y-%m-%d %H:%M:%S", status.since)
     return ("ready since %s (%s)"):format(at, since(status, status.since))
   end
-  local reasons = {}
+  local reasons = { status.stopping and "stopping: SIGTERM has come" or nil }
   if status.draining then
     local long = since(status, status.since)
-    reasons[1] = "draining for " .. long .. ", until it is started anew"
+    reasons[#reasons + 1] = "draining for " .. long .. ", until it is started anew"
   end
   reasons[#reasons + 1] = closed_gates(status)
   return "not ready: " .. table.concat(reasons, "; ")
@@ -171,7 +125,7 @@ local function print_status(status)
   end
 end
 
-local url = status_url(options[1] or options.internal_addr or "127.0.0.1")
+local url = internal_port.url(options[1] or options.internal_addr or "", "/status")
 local text, status = ask(url)
 if options.json then
   io.stdout:write(text)
