@@ -268,15 +268,16 @@ class Impatient:
 
 
 def ask_with_gaps(worker, lanes, rounds, gap):
-    """The statuses of requests in parallel lanes, each with idle times of gap() between them."""
-    statuses = []
+    """The statuses of requests in bursts of `lanes`; between two bursts all connections idle for
+    gap() seconds."""
+    statuses, gaps = [], [gap() for _ in range(rounds)]
 
     def lane():
         client = worker.connect()
-        for _ in range(rounds):
+        for seconds in gaps:
             client.send(request("POST", "/generate", envelope()))
             statuses.append(client.read_response().status)
-            time.sleep(gap())
+            time.sleep(seconds)
 
     threads = [threading.Thread(target=lane) for _ in range(lanes)]
     for thread in threads:
