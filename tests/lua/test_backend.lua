@@ -69,7 +69,7 @@ end
 do -- each kind of option
   expect('model_healthcheck_url = "health", allow_parallel_requests = 1, ',
     'worker.post("/a", { on_disconnect = "abrt", connect = -1, endpoint = "v1", payload = {} })',
-    'model_healthcheck_url: expected an http:// or https:// URL, got string "health"',
+    'model_healthcheck_url: expected an http://, https:// or unix: URL, got string "health"',
     "allow_parallel_requests: expected boolean, got number 1",
     'routes[1].on_disconnect: expected "abort" or "drain", got string "abrt", '
       .. 'did you mean "abort"?',
