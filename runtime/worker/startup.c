@@ -271,6 +271,7 @@ void lw_startup_measured(lw_router *router, double max_perf, const char *error) 
 static void await_benchmark(const lw_router *r) {
   startup.measured = startup.benchmark_failed = false;
   if (!has_benchmark(r)) {
+    startup.max_perf = 0; /* before the gate changes, which tells it */
     lw_ready_set(LW_GATE_BENCHMARK, LW_GATE_UNUSED, "the script has none");
   } else if (!has_passed(LW_GATE_BENCHMARK)) {
     lw_ready_set(LW_GATE_BENCHMARK, LW_GATE_WAITING, "comes after the log's marker and start()");

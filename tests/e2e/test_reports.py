@@ -72,6 +72,14 @@ def test_every_field(start, model, autoscaler):
     }
 
 
+def test_a_reload_that_takes_max_perf_away(start, autoscaler):
+    worker = start(WORK, environment=environment(autoscaler))
+    assert autoscaler.wait_loaded()["max_perf"] == 50
+    worker.write_script(backend('worker.post("/generate", {}),'))
+    worker.signal(signal.SIGHUP)
+    autoscaler.wait_report("no max_perf", lambda r: r["max_perf"] == 0 and r["loadtime"] > 0)
+
+
 def test_sums_and_endings(start, model, autoscaler):
     model.on("/generate", echo)
     held = model.hold("/serial")
