@@ -60,6 +60,17 @@ char *lw_address_join(const char *base, const char *path) {
   return lw_printf_dup("%.*s%s%s", (int)address.n, base, bare ? ":" : "", path);
 }
 
+/* Where the host of a URL, or the user before it, begins and, returned, ends. */
+static size_t host_of(lw_span url, size_t *begin) {
+  size_t end;
+  *begin = 0;
+  for (size_t i = 0; i + 2 < url.n && *begin == 0; i++) {
+    if (memcmp(url.p + i, "://", 3) == 0) *begin = i + 3;
+  }
+  for (end = *begin; end < url.n && !strchr("/?#", url.p[end]);) end++;
+  return end;
+}
+
 lw_span lw_address_origin(lw_span address) {
   static char text[200];
   lw_span socket = lw_address_socket(address);
@@ -67,14 +78,24 @@ lw_span lw_address_origin(lw_span address) {
     int n = snprintf(text, sizeof text, "unix:%.*s", (int)socket.n, socket.p);
     return (lw_span){text, LW_MIN((size_t)n, sizeof text - 1)};
   }
-  size_t host = 0, end;
-  for (size_t i = 0; i + 2 < address.n && host == 0; i++) {
-    if (memcmp(address.p + i, "://", 3) == 0) host = i + 3;
-  }
-  for (end = host; end < address.n && !strchr("/?#", address.p[end]);) end++;
+  size_t host = 0, end = host_of(address, &host);
   size_t from = end;
   while (from > host && address.p[from - 1] != '@') from--;
   int n = snprintf(text, sizeof text, "%.*s%.*s", (int)LW_MIN(host, 16), address.p,
                    (int)(end - from), address.p + from);
   return (lw_span){text, LW_MIN((size_t)n, sizeof text - 1)};
+}
+
+char *lw_address_shown(lw_span address) {
+  lw_span origin = lw_address_origin(address), path;
+  if (is_unix(address)) {
+    path = behind(address, LW_MIN(5 + lw_address_socket(address).n, address.n));
+  } else {
+    size_t host;
+    path = behind(address, host_of(address, &host));
+  }
+  size_t n = 0;
+  while (n < path.n && path.p[n] != '?' && path.p[n] != '#') n++;
+  return lw_printf_dup("%.*s%.*s%s", (int)origin.n, origin.p, (int)n, path.p,
+                       n < path.n ? "?..." : "");
 }

@@ -30,3 +30,6 @@ char *lw_address_join(const char *base, const char *path);
 /* For messages: scheme://host:port or unix:/run/model.sock, without path, user name and password;
  * at most 200 bytes of it, until the next call. */
 lw_span lw_address_origin(lw_span address);
+/* For messages that need the path, too: no user name, password, query and fragment, where people
+ * put keys; "?..." says that something was left out. To be freed. */
+char *lw_address_shown(lw_span address);

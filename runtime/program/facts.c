@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
 #include "program/certificate.h"
 #include "worker/metrics.h"
 #include "worker/service.h"
@@ -67,16 +68,21 @@ static void put_text_or_null(lw_body *b, const char *key, const char *text) {
   }
 }
 
-static const char *model_url(void) {
+static void put_model_url(lw_body *b) {
   const char *given = lw_service_get()->model_url;
-  return given ? given : facts.generation ? facts.generation->router->model_server_url : NULL;
+  const char *url = given              ? given
+                    : facts.generation ? facts.generation->router->model_server_url
+                                       : NULL;
+  char *shown = url ? lw_address_shown(lw_span_of(url)) : NULL;
+  put_text_or_null(b, ",\"model_url\":", shown);
+  free(shown);
 }
 
 void lw_facts_write(lw_body *b) {
   double expiry_s = lw_certificate_expiry_s();
   lw_put(b, ",\"version\":\"" LW_VERSION "\"");
   put_text_or_null(b, ",\"script\":", facts.script);
-  put_text_or_null(b, ",\"model_url\":", model_url());
+  put_model_url(b);
   put_text_or_null(b, ",\"report_addr\":", facts.report_addr);
   lw_put(b, ",\"uptime\":");
   lw_put_number(b, round((lw_wall_s() - facts.started_s) * 1000) / 1000);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
 #include "exchange/upstream.h"
 #include "floor/log.h"
 #include "worker/pace.h"
@@ -27,7 +28,7 @@ typedef enum verdict {
 static struct {
   lw_health_events events;
   const lw_account *account;
-  char *url, *probe_url;
+  char *url, *probe_url, *shown; /* the last: which of them is asked, without its secrets */
   bool running, had_good;
   verdict said;
   uint64_t started_ms;
@@ -127,7 +128,7 @@ static void look_at_call(void) {
     if (lw_upstream_ending(health.call) == LW_AGAIN) return;
     status = lw_upstream_status(health.call);
     snprintf(health.last, sizeof health.last, "health check %.300s answered with status %d",
-             health.url ? health.url : health.probe_url, status);
+             health.shown, status);
   } else {
     snprintf(health.last, sizeof health.last, "%s", lw_upstream_error(health.call));
   }
@@ -196,6 +197,8 @@ void lw_health_start(const lw_health_settings *s, const lw_health_events *events
   health.account = account;
   health.url = s->url ? lw_strdup(s->url) : NULL;
   health.probe_url = s->probe_url ? lw_strdup(s->probe_url) : NULL;
+  const char *asked = s->url ? s->url : s->probe_url;
+  health.shown = asked ? lw_address_shown(lw_span_of(asked)) : NULL;
   health.had_good = s->is_well;
   health.said = s->is_well ? WELL : s->url ? AWAITED : FAILED;
   health.started_ms = health.moved_ms = lw_now_ms();
@@ -221,5 +224,6 @@ void lw_health_stop(void) {
   lw_wake_cancel(&health.wake);
   free(health.url);
   free(health.probe_url);
+  free(health.shown);
   health.last[0] = 0;
 }

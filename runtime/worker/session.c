@@ -8,6 +8,7 @@
 #include <openssl/rand.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
 #include "floor/log.h"
 #include "wire/json_put.h"
 
@@ -134,12 +135,16 @@ static void end_call(lw_session *s) {
   forget(s);
 }
 
+/* Its length for the log: without the query, where clients may put keys. */
+static int shown_size(const char *route) { return (int)strcspn(route, "?"); }
+
 static void note_end(const lw_session *s, lw_code code) {
   int status = code == LW_EOF ? lw_upstream_status(s->call) : 0;
+  int n = shown_size(s->on_close_route);
   if (status >= 200 && status < 300) {
-    lw_debug("session %s: on_close_route %s was called", s->id, s->on_close_route);
+    lw_debug("session %s: on_close_route %.*s was called", s->id, n, s->on_close_route);
   } else if (status) {
-    lw_warn("session %s: on_close_route %s was answered %d", s->id, s->on_close_route, status);
+    lw_warn("session %s: on_close_route %.*s was answered %d", s->id, n, s->on_close_route, status);
   } else {
     lw_warn("session %s: on_close_route: %s", s->id, lw_upstream_error(s->call));
   }
@@ -160,11 +165,9 @@ static void run_call(lw_wake *w) {
 }
 
 static void call_route(lw_session *s) {
+  /* Without a server, after a reload: no URL, as will be logged. */
   const char *server = sessions.site->router->model_server_url;
-  size_t n =
-      server ? strlen(server) : 0; /* without one, after a reload: no URL, as will be logged */
-  while (n && server[n - 1] == '/') n--;
-  char *url = lw_printf_dup("%.*s%s", (int)n, n ? server : "", s->on_close_route);
+  char *url = lw_address_join(server ? server : "", s->on_close_route);
   s->call = lw_upstream_open(LW_SPAN("POST"), lw_span_of(url), &s->wake);
   free(url);
   lw_upstream_set_role(s->call, "model");
@@ -192,7 +195,8 @@ static void start_calls(void) {
 static bool line_up(lw_session *s) {
   if (!s->on_close_route || !sessions.site) return false;
   if (!sessions.site->router->model_server_url || sessions.line_count >= WAITING_MAX) {
-    lw_warn("session %s: on_close_route %s is not called: %s", s->id, s->on_close_route,
+    lw_warn("session %s: on_close_route %.*s is not called: %s", s->id,
+            shown_size(s->on_close_route), s->on_close_route,
             sessions.line_count >= WAITING_MAX ? "too many wait for theirs"
                                                : "the worker has no model_server_url");
     return false;

@@ -41,6 +41,7 @@ static struct {
   double max_perf;
 
   char *health_url, *probe_url;
+  char *health_shown; /* health_url without its secrets */
   bool health_runs;
 
   lw_timer tick, retry;
@@ -282,7 +283,7 @@ static void await_benchmark(const lw_router *r) {
 
 static void on_well(void) {
   lw_ready_set(LW_GATE_HEALTH, LW_GATE_PASSED, "%s",
-               startup.health_url ? startup.health_url : "the model answers again");
+               startup.health_url ? startup.health_shown : "the model answers again");
 }
 
 static void on_failed(const char *why) { lw_ready_set(LW_GATE_HEALTH, LW_GATE_FAILED, "%s", why); }
@@ -290,7 +291,7 @@ static void on_failed(const char *why) { lw_ready_set(LW_GATE_HEALTH, LW_GATE_FA
 static void say_what_health_shows(void) {
   const char *last = lw_health_last();
   lw_ready_set(LW_GATE_HEALTH, LW_GATE_WAITING, "waits for status 200: %s%s",
-               *last ? "" : "asking ", *last ? last : startup.health_url);
+               *last ? "" : "asking ", *last ? last : startup.health_shown);
 }
 
 /* NULL: none. A path stands at the model server. */
@@ -317,7 +318,7 @@ static void begin_health(void) {
                           is_well};
   startup.health_runs = true;
   if (startup.health_url && !is_well && !has_failed) {
-    lw_ready_set(LW_GATE_HEALTH, LW_GATE_WAITING, "asking %s", startup.health_url);
+    lw_ready_set(LW_GATE_HEALTH, LW_GATE_WAITING, "asking %s", startup.health_shown);
   } else if (!startup.health_url && is_well) {
     lw_ready_set(LW_GATE_HEALTH, LW_GATE_UNUSED, "no health URL; asked only when in doubt");
   }
@@ -329,7 +330,8 @@ static void stop_health(void) {
   startup.health_runs = false;
   free(startup.health_url);
   free(startup.probe_url);
-  startup.health_url = startup.probe_url = NULL;
+  free(startup.health_shown);
+  startup.health_url = startup.probe_url = startup.health_shown = NULL;
 }
 
 static void take_health(const lw_router *r) {
@@ -343,11 +345,13 @@ static void take_health(const lw_router *r) {
   }
   stop_health();
   startup.health_url = url;
+  startup.health_shown = url ? lw_address_shown(lw_span_of(url)) : NULL;
   startup.probe_url = r->model_server_url ? lw_strdup(r->model_server_url) : NULL;
   if (ran) {
     begin_health();
   } else if (url) {
-    lw_ready_set(LW_GATE_HEALTH, LW_GATE_WAITING, "comes after the benchmark: %s", url);
+    lw_ready_set(LW_GATE_HEALTH, LW_GATE_WAITING, "comes after the benchmark: %s",
+                 startup.health_shown);
   } else {
     lw_ready_set(LW_GATE_HEALTH, LW_GATE_UNUSED, "no health URL; asked only when in doubt");
   }

@@ -29,6 +29,33 @@ def test_failing_checks_are_told_and_their_end(start, model, autoscaler):
     assert len(model.seen("/health")) >= 3
 
 
+def test_keys_in_urls_are_told_to_nobody(start, model, autoscaler):
+    """Not in the log, not in /status, not to the autoscaler; the model server gets them."""
+    model.on("/health", answers(b"", status=503))
+    url = model.url.replace("http://", "http://user:hidden@")
+    worker = start(
+        PLAIN,
+        model=url,
+        options=["--health-url", url + "/health?key=hidden"],
+        environment=environment(autoscaler),
+    )
+
+    def statuses():
+        texts = [worker.ask_internal("GET", target).body for target in ("/status", "/readyz")]
+        assert all(b"hidden" not in text for text in texts), texts
+        return texts[0]
+
+    wait_until(lambda: b"status 503" in statuses(), "the bad check in /status")
+    model.on("/health", says("ok"))
+    autoscaler.wait_loaded()
+    assert model.url.encode() + b"/health" in statuses()
+    model.on("/health", answers(b"", status=500))
+    autoscaler.wait_error("/health?...")
+    statuses()
+    assert "hidden" not in str(autoscaler.reports) + worker.log.text()
+    assert model.last("/health").target == "/health?key=hidden"
+
+
 def test_a_model_that_dies_and_comes_back(start, autoscaler):
     """Without a health URL: the refused connection of a request is what starts the questions."""
     model = FakeModel().on("/generate", echo)

@@ -71,6 +71,24 @@ static void a_socket_has_a_longest_path(void **state) {
   assert_int_equal(lw_address_origin(lw_span_of(address)).n, 199);
 }
 
+static void shown_without_secrets(void **state) {
+  (void)state;
+  const char *cases[][2] = {
+      {"http://a:1/b/c", "http://a:1/b/c"},
+      {"http://u:p@a:1/b?key=k&x#y", "http://a:1/b?..."},
+      {"https://u:p@a?key=k", "https://a?..."},
+      {"http://a#k", "http://a?..."},
+      {"http://a", "http://a"},
+      {"unix:/m.sock", "unix:/m.sock"},
+      {"unix:/m.sock:/b?key=k", "unix:/m.sock:/b?..."},
+      {"/only/a/path?key=k", "/only/a/path?..."},
+      {"", ""},
+  };
+  for (size_t i = 0; i < LW_ARRAY_SIZE(cases); i++) {
+    assert_text(lw_address_shown(lw_span_of(cases[i][0])), cases[i][1]);
+  }
+}
+
 static void joining(void **state) {
   (void)state;
   const char *cases[][2] = {
@@ -93,6 +111,7 @@ int main(void) {
       cmocka_unit_test(good_ones),
       cmocka_unit_test(bad_ones),
       cmocka_unit_test(a_socket_has_a_longest_path),
+      cmocka_unit_test(shown_without_secrets),
       cmocka_unit_test(joining),
   };
   return cmocka_run_group_tests_name("address", tests, NULL, NULL);
