@@ -39,6 +39,7 @@ typedef struct lw_client {
   uint64_t body_begun_ms;
   bool handed_up;     /* on_complete was called, release not yet */
   bool gone, refused; /* the client left; the connection ends after this answer */
+  bool cut;           /* lw_server_cut() came */
 } lw_client;
 
 static unsigned handed_up_count;
@@ -313,12 +314,17 @@ static void run_gone(lw_client *cl) {
   lw_conn_close(cl->conn, LW_CLOSE_NOW);
 }
 
+static void run_cut(lw_client *cl) {
+  const lw_server_events *events = &cl->server->events;
+  bool unreleased = cl->handed_up && lw_request_is_over(&cl->request);
+  if (unreleased && events->on_cut) events->on_cut(cl->server->owner, &cl->request);
+}
+
 static void run_client(lw_wake *w) {
   lw_client *cl = LW_CONTAINER_OF(w, lw_client, wake);
-  if (cl->gone) {
-    if (cl->conn) run_gone(cl);
-    return;
-  }
+  if (cl->gone && cl->conn) run_gone(cl);
+  if (cl->cut) run_cut(cl);
+  if (cl->gone || cl->cut) return;
   if (cl->request.state == LW_REQUEST_WAITING && !cl->handed_up && !cl->refused) {
     cl->handed_up = true;
     handed_up_count++;
@@ -403,6 +409,8 @@ void lw_server_cut(lw_server *s) {
   for (lw_list *node = s->clients.next; node != &s->clients; node = next) {
     next = node->next;
     lw_client *cl = LW_CONTAINER_OF(node, lw_client, node);
+    cl->cut = true;
+    lw_loop_wake(&cl->wake);
     if (!cl->conn) continue;
     if (cl->handed_up && !lw_request_is_over(&cl->request)) {
       on_gone(cl, true);

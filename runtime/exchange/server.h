@@ -20,6 +20,9 @@ typedef struct lw_server_events {
   /* The client left after on_complete, before the answer's end: r is GONE. In the drain. The upper
    * layer stops what it does for r and releases it. */
   void (*on_gone)(void *owner, lw_request *r);
+  /* lw_server_cut(), and r is over but not released: what still goes on for it ends now. In the
+   * drain. NULL: nothing ever does. */
+  void (*on_cut)(void *owner, lw_request *r);
 } lw_server_events;
 
 typedef struct lw_server_limits {
@@ -38,7 +41,7 @@ int lw_server_port(const lw_server *s);
 /* Stops accepting; idle connections close, busy ones after their answer. on_idle (may be NULL) is
  * called in the drain once no connection is left. */
 void lw_server_stop(lw_server *s, void (*on_idle)(void *owner));
-/* Breaks off every connection: clients of running requests are gone. */
+/* Breaks off every connection: clients of running requests are gone, and see on_cut. */
 void lw_server_cut(lw_server *s);
 void lw_server_free(lw_server *s); /* after on_idle */
 unsigned lw_server_connections(const lw_server *s);

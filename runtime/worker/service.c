@@ -138,4 +138,9 @@ static void on_gone(void *owner, lw_request *r) {
   finish(r);
 }
 
-const lw_server_events lw_service_events = {on_head, on_complete, on_gone};
+/* Builtins are done when they have answered. */
+static void on_cut(void *owner, lw_request *r) {
+  if (!find_builtin(owner, r->head)) lw_work_on_cut(r);
+}
+
+const lw_server_events lw_service_events = {on_head, on_complete, on_gone, on_cut};

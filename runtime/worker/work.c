@@ -128,18 +128,34 @@ void lw_work_task_done(lw_work *w) {
   settle_when_over(w);
 }
 
+static void cancel_task(lw_work *w) {
+  if (w->task) w->route->router->ops->cancel(w->task);
+}
+
+/* Gives up the model and the place in the queue. */
+static void stop_work(lw_work *w) {
+  stop_model(w);
+  close_account(w);
+  lw_queue_leave(lw_service_get()->queue, &w->entry);
+}
+
 /* Its client left. With on_disconnect = "drain" a call to the model that has begun goes on to its
  * end and holds its place and its load until then; all else stops now. */
 void lw_work_on_gone(lw_request *r) {
   lw_work *w = r->work;
-  if (w->task) w->route->router->ops->cancel(w->task);
+  cancel_task(w);
   if (w->upstream && w->route->drain_on_disconnect > 0) {
     lw_loop_wake(&w->pipe.wake);
   } else {
-    stop_model(w);
-    close_account(w);
-    lw_queue_leave(lw_service_get()->queue, &w->entry);
+    stop_work(w);
   }
+  settle_when_over(w);
+}
+
+void lw_work_on_cut(lw_request *r) {
+  lw_work *w = r->work;
+  cancel_task(w);
+  stop_work(w);
   settle_when_over(w);
 }
 
@@ -148,12 +164,10 @@ void lw_work_drop(lw_work *w) {
   lw_request_state state = w->request->state;
   if (state == LW_REQUEST_ENDED || state == LW_REQUEST_CUT) return;
   w->dropped = true;
-  if (w->task) w->route->router->ops->cancel(w->task);
-  stop_model(w);
+  cancel_task(w);
   if (state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
   lw_response_error(w->request, 410, NULL, "the session was closed");
-  close_account(w);
-  lw_queue_leave(lw_service_get()->queue, &w->entry);
+  stop_work(w);
   settle_when_over(w);
 }
 

@@ -53,6 +53,8 @@ typedef struct lw_work {
 /* r is complete and its owner from now on. */
 void lw_work_begin(lw_route *route, lw_request *r);
 void lw_work_on_gone(lw_request *r); /* its client left */
+/* The program ends: what goes on for a request that is over, a drained call, its script, stops. */
+void lw_work_on_cut(lw_request *r);
 void lw_work_on_turn(lw_queue_entry *entry);
 /* Its session was closed: answers 410 if nothing was sent yet, else cuts; the model call stops. */
 void lw_work_drop(lw_work *w);

@@ -183,6 +183,43 @@ def test_a_second_signal_cancels_at_once(start, model, script):
     worker.expect_exit(0, PROMPT)
 
 
+LINGERING = backend(
+    """
+    worker.post("/drained", { on_disconnect = "drain" }),
+    worker.post("/drained_by_script", { on_disconnect = "drain",
+      generate_client_response = function(_, answer) return answer:body() end }),
+    worker.get("/answered", function()
+      local stream = worker.stream()
+      stream:write("all")
+      stream:finish()
+      worker.sleep(3600)
+    end),
+"""
+)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("target", ["/drained", "/drained_by_script", "/answered"])
+def test_nothing_outlives_a_second_signal(start, model, target, leaves):
+    """Calls to the model and scripts that go on although the request is over."""
+    held = model.hold(target)
+    worker = start(LINGERING, options=["--shutdown-timeout", 3600])
+    if target == "/answered":
+        assert worker.get(target).body == b"all"
+    else:
+        client = worker.start(target)
+        exchange = held.next()
+        if leaves:
+            client.close()
+            exchange.expect_alive()
+    worker.signal(signal.SIGTERM)
+    wait_refusing(worker)
+    worker.signal(signal.SIGTERM)
+    worker.expect_exit(0, PROMPT)
+    if target != "/answered":
+        exchange.expect_dropped()
+
+
 def test_a_client_that_leaves_during_shutdown(start, model):
     held = model.hold("/generate")
     worker = start(options=["--shutdown-timeout", 3600])

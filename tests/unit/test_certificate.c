@@ -71,7 +71,7 @@ static int open_server(void **state) {
   put_pair(&first);
   log_fd = open(log_file, O_RDWR | O_CREAT | O_TRUNC, 0600);
   lw_log_setup(log_fd, LW_LOG_INFO, LW_LOG_TEXT);
-  const lw_server_events events = {on_head, on_request, on_request};
+  const lw_server_events events = {on_head, on_request, on_request, NULL};
   const lw_server_limits limits = {.max_connections = 1};
   const char *why = NULL;
   server = lw_server_open("127.0.0.1", 0, &limits, &events, NULL, &why);

@@ -75,7 +75,7 @@ static void start_health(const char *with_url, double stall_s, bool is_well) {
 
 static int begin(void **state) {
   (void)state;
-  static const lw_server_events server_events = {on_head, on_complete, on_gone};
+  static const lw_server_events server_events = {on_head, on_complete, on_gone, NULL};
   static const lw_server_limits limits = {.h1 = LW_H1_LIMITS_DEFAULT,
                                           .max_connections = 100,
                                           .header_timeout_ms = 60000,
@@ -200,7 +200,7 @@ static void without_url_a_dead_model_is_noticed_and_its_return(void **state) {
   TURN_UNTIL(lw_health_checks() >= before + 3); /* it asks by itself now */
   assert_true(lw_health_failures() > bad);
   assert_int_equal(faileds, 1);
-  static const lw_server_events server_events = {on_head, on_complete, on_gone};
+  static const lw_server_events server_events = {on_head, on_complete, on_gone, NULL};
   static const lw_server_limits limits = {.h1 = LW_H1_LIMITS_DEFAULT,
                                           .max_connections = 100,
                                           .header_timeout_ms = 60000,

@@ -58,7 +58,7 @@ static void on_gone(void *owner, lw_request *r) {
 }
 
 static char *open_autoscaler(autoscaler *a) {
-  static const lw_server_events events = {on_head, on_complete, on_gone};
+  static const lw_server_events events = {on_head, on_complete, on_gone, NULL};
   static const lw_server_limits limits = {.h1 = LW_H1_LIMITS_DEFAULT,
                                           .max_connections = 10,
                                           .header_timeout_ms = 60000,

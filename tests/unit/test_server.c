@@ -68,7 +68,7 @@ static void on_idle(void *owner) {
 }
 
 static void open_server(void) {
-  static const lw_server_events events = {on_head, on_complete, on_gone};
+  static const lw_server_events events = {on_head, on_complete, on_gone, NULL};
   const char *why = NULL;
   server = lw_server_open("127.0.0.1", 0, &limits, &events, &above, &why);
   if (!server) fail_msg("%s", why);

@@ -163,7 +163,8 @@ static lw_route *route(const char *path) {
 
 static int begin(void **state) {
   (void)state;
-  static const lw_server_events model_events = {on_model_head, on_model_complete, on_model_gone};
+  static const lw_server_events model_events = {on_model_head, on_model_complete, on_model_gone,
+                                                NULL};
   const char *why = NULL;
   lw_log_setup(STDERR_FILENO, LW_LOG_OFF, LW_LOG_TEXT);
   lw_loop_init();
