@@ -51,7 +51,6 @@ typedef struct log_file {
   uint64_t quiet_since_ms; /* its last bytes, or when it became an old one */
   bool begun;              /* bytes of it were given */
   bool blank;              /* nothing but NULs so far */
-  bool at_end;             /* as of the last try */
   bool is_copy;            /* made before a truncation: nothing more comes */
 } log_file;
 
@@ -128,6 +127,31 @@ static int open_file(int dir, const char *path, int flags, seen *s, const char *
   return fd;
 }
 
+enum {
+  TRUNCATED = -1,
+  FAILED = -2
+};
+
+/* Reads up to `most` bytes that follow f->offset to buffer + f->mark_n; how many, or one of the
+ * above. */
+static ssize_t fetch(log_file *f, size_t most) {
+  struct stat st;
+  if (fstat(f->fd, &st) != 0) return FAILED;
+  if ((uint64_t)st.st_size < f->offset) return TRUNCATED;
+  if (f->blank) {
+    off_t filled = lseek(f->fd, (off_t)f->offset, SEEK_DATA);
+    if (filled < 0 && errno == ENXIO) return 0;
+    if (filled > (off_t)f->offset) {
+      f->offset = (uint64_t)filled;
+      f->mark_n = 0;
+    }
+  }
+  ssize_t n = pread(f->fd, buffer, f->mark_n + most, (off_t)(f->offset - f->mark_n));
+  if (n < 0) return FAILED;
+  if ((size_t)n < f->mark_n || memcmp(buffer, f->mark, f->mark_n) != 0) return TRUNCATED;
+  return n - (ssize_t)f->mark_n;
+}
+
 /* -- the list -- */
 
 static log_file *newest(const lw_tail *t) { return t->count ? t->files[t->count - 1] : NULL; }
@@ -171,7 +195,7 @@ static void drop(lw_tail *t, log_file *f) {
 
 static bool make_room(lw_tail *t) {
   for (size_t i = 0; t->count == FILES && i + 1 < t->count; i++) {
-    if (t->files[i]->at_end) drop(t, t->files[i]);
+    if (fetch(t->files[i], 1) == 0) drop(t, t->files[i]);
   }
   return t->count < FILES && !t->closed;
 }
@@ -238,9 +262,10 @@ static bool is_older(const rotated *a, const rotated *b) {
   return strcmp(a->name, b->name) < 0;
 }
 
-/* The oldest of the unknown files beside the log in this time. */
-static size_t find_rotated(lw_tail *t, DIR *dir, rotated_by how, int64_t from_ns, int64_t to_ns,
+/* The oldest of the unknown files beside the log since then, of at least so many bytes. */
+static size_t find_rotated(lw_tail *t, DIR *dir, rotated_by how, uint64_t least, int64_t from_ns,
                            rotated found[FILES]) {
+  int64_t to_ns = clock_ns(CLOCK_REALTIME);
   size_t n = 0;
   struct dirent *entry;
   while ((entry = readdir(dir))) {
@@ -250,7 +275,7 @@ static size_t find_rotated(lw_tail *t, DIR *dir, rotated_by how, int64_t from_ns
     if (examine(dirfd(dir), entry->d_name, AT_SYMLINK_NOFOLLOW, &s)) continue;
     r.id = s.id;
     r.at_ns = how == BY_COPY || !s.id.birth_ns ? s.changed_ns : s.id.birth_ns;
-    if (r.at_ns < from_ns || r.at_ns > to_ns) continue;
+    if (s.size < least || r.at_ns < from_ns || r.at_ns > to_ns) continue;
     if (place_of(t, &s.id) < t->count || find_done(t, &s.id)) continue;
     memcpy(r.name, entry->d_name, strlen(entry->d_name) + 1);
     size_t at = n;
@@ -278,8 +303,7 @@ static void add_copy(lw_tail *t, log_file *f) {
   DIR *dir = f == newest(t) && f->mark_n > 0 ? opendir(t->dir) : NULL;
   if (!dir) return;
   rotated found[FILES];
-  int64_t now_ns = clock_ns(CLOCK_REALTIME);
-  size_t n = find_rotated(t, dir, BY_COPY, t->seen_ns - COPY_NS, now_ns, found);
+  size_t n = find_rotated(t, dir, BY_COPY, f->offset, t->seen_ns - COPY_NS, found);
   for (size_t i = 0; i < n; i++) {
     seen s;
     char mark[MARK];
@@ -311,37 +335,12 @@ static void begin_again(lw_tail *t, log_file *f) {
   add_copy(t, f);
   if (t->closed) return;
   f->offset = f->mark_n = 0;
-  f->begun = f->at_end = false;
+  f->begun = false;
   f->blank = true;
   if (t->open == f) end_line(t);
 }
 
 /* -- bytes -- */
-
-enum {
-  TRUNCATED = -1,
-  FAILED = -2
-};
-
-/* Reads up to `most` bytes that follow f->offset to buffer + f->mark_n; how many, or one of the
- * above. */
-static ssize_t fetch(log_file *f, size_t most) {
-  struct stat st;
-  if (fstat(f->fd, &st) != 0) return FAILED;
-  if ((uint64_t)st.st_size < f->offset) return TRUNCATED;
-  if (f->blank) {
-    off_t filled = lseek(f->fd, (off_t)f->offset, SEEK_DATA);
-    if (filled < 0 && errno == ENXIO) return 0;
-    if (filled > (off_t)f->offset) {
-      f->offset = (uint64_t)filled;
-      f->mark_n = 0;
-    }
-  }
-  ssize_t n = pread(f->fd, buffer, f->mark_n + most, (off_t)(f->offset - f->mark_n));
-  if (n < 0) return FAILED;
-  if ((size_t)n < f->mark_n || memcmp(buffer, f->mark, f->mark_n) != 0) return TRUNCATED;
-  return n - (ssize_t)f->mark_n;
-}
 
 static void give(lw_tail *t, log_file *f, lw_span bytes) {
   while (f->blank && bytes.n > 0 && *bytes.p == 0) bytes.p++, bytes.n--;
@@ -375,7 +374,6 @@ static void complain(lw_tail *t) {
 
 /* Nothing more for now; whether the file was let go. */
 static bool rest(lw_tail *t, log_file *f) {
-  f->at_end = true;
   if (f == newest(t)) return false;
   bool moved_on = newest(t)->begun && lw_now_ms() - f->quiet_since_ms > LINGER_MS;
   if (!f->is_copy && !moved_on) return false;
@@ -402,7 +400,6 @@ static bool read_piece(lw_tail *t, log_file *f) {
   f->mark_n = LW_MIN(held, (size_t)MARK);
   memcpy(f->mark, buffer + held - f->mark_n, f->mark_n);
   f->offset += bytes.n;
-  f->at_end = false;
   f->quiet_since_ms = lw_now_ms();
   t->budget -= bytes.n;
   give(t, f, bytes);
@@ -449,19 +446,22 @@ static void refresh(lw_tail *t, log_file *f, uint64_t size) {
   }
 }
 
-/* The files that were at the path since it was the newest one's; false: not all are in the list. */
-static bool add_between(lw_tail *t, int64_t now_ns) {
+/* The files that were at the path since it was the newest one's; false: not all are in the list.
+ * One that is renamed meanwhile may be missed: it is born after `look_ns`, and found by the next
+ * look. */
+static bool add_between(lw_tail *t, int64_t look_ns) {
   if (fetch(newest(t), 0) == TRUNCATED) begin_again(t, newest(t));
   DIR *dir = t->closed ? NULL : opendir(t->dir);
   if (!dir) return !t->closed;
   rotated found[FILES];
-  size_t n = find_rotated(t, dir, BY_RENAME, t->seen_ns, now_ns, found);
+  size_t n = find_rotated(t, dir, BY_RENAME, 0, t->seen_ns, found);
   bool all = true;
   for (size_t i = 0; i < n && all; i++) {
     seen s;
     int fd = open_found(dir, &found[i], &s);
     all = fd == -1 || (fd >= 0 && add(t, t->count, fd, &s));
-    if (all) t->seen_ns = LW_MAX(t->seen_ns, found[i].at_ns);
+    int64_t complete_ns = LW_MIN(found[i].at_ns, look_ns);
+    if (all) t->seen_ns = LW_MAX(t->seen_ns, complete_ns);
   }
   closedir(dir);
   return all && n < FILES;
@@ -487,7 +487,7 @@ static void look(lw_tail *t) {
     t->files[t->count - 1] = f;
     close(fd);
   } else {
-    bool all = t->count == 0 || add_between(t, clock_ns(CLOCK_REALTIME));
+    bool all = t->count == 0 || add_between(t, from_ns);
     /* It is there by now when it was rotated just after it was opened. */
     if (!all || place_of(t, &s.id) < t->count) {
       close(fd);

@@ -251,6 +251,30 @@ static void more_files_than_may_be_open(void **state) {
   assert_int_equal(lw_tail_look(tail).files, 100);
 }
 
+/* Those that were read to their end are closed for others, but not with bytes that came since. */
+static void late_lines_of_many_files(void **state) {
+  (void)state;
+  char expected[2000] = "0\n", name[24], line[24];
+  put("log", "0\n");
+  follow("log");
+  EXPECT("0\n");
+  FILE *old = begin("log");
+  for (int i = 1; i < 40; i++) {
+    snprintf(name, sizeof name, "log.%04d", i);
+    move("log", name);
+    snprintf(line, sizeof line, "%d\n", i);
+    put("log", line);
+  }
+  add_to(old, "late\n");
+  strcat(expected, "late\n");
+  for (int i = 1; i < 40; i++) {
+    snprintf(line, sizeof line, "|%d\n", i);
+    strcat(expected, line);
+  }
+  EXPECT(expected);
+  fclose(old);
+}
+
 static void a_file_between_that_is_not_readable(void **state) {
   (void)state;
   put("log", "1\n");
@@ -430,6 +454,7 @@ int main(void) {
       TEST(files_between_are_found),
       TEST(files_named_by_date),
       TEST(more_files_than_may_be_open),
+      TEST(late_lines_of_many_files),
       TEST(a_file_between_that_is_not_readable),
       TEST(truncated_to_nothing),
       TEST(truncated_and_grown_between_two_looks),
