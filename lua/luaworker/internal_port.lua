@@ -6,7 +6,8 @@ local cli = require "luaworker.cli"
 local http = require "luaworker.http"
 
 local internal_port = {
-  DEFAULT = "(default: 127.0.0.1, port\nWORKER_HTTP_PORT, else the one after WORKER_PORT, else 3001)",
+  DEFAULT = "(default: 127.0.0.1, port\n"
+    .. "WORKER_HTTP_PORT, else the one after WORKER_PORT, else 3001)",
   OPTION = { "internal-addr", "HOST:PORT", "its internal port; also PORT or HOST alone, or a URL" },
 }
 
@@ -31,7 +32,9 @@ end
 
 --- The URL of `path` at `address`: HOST:PORT, one of the two alone, a URL, or "" for the default.
 function internal_port.url(address, path)
-  if address:find "^https?://" then return (address:gsub("/+$", ""):gsub(path .. "$", "")) .. path end
+  if address:find "^https?://" then
+    return (address:gsub("/+$", ""):gsub(path .. "$", "")) .. path
+  end
   if address:find "^%d+$" then address = ":" .. address end
   local host, port = address:match "^(.*):([^:%]]*)$"
   host = host or address

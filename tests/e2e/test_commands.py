@@ -107,6 +107,8 @@ def test_the_port_comes_from_the_environment(script):
         script(PLAIN),
         "--host",
         "127.0.0.1",
+        "--internal-port",
+        "0",  # the next one may be somebody else's
         environment={"WORKER_PORT": str(port), "UNSECURED": "true"},
     )
     try:

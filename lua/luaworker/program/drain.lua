@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- `luaworker drain`: a running worker takes no new work from now on; waits until it has ended what it
--- has. For a preStop hook, before SIGTERM. Ends with 0 when nothing runs any more, 1 when the time is
--- over before that, 2 when used wrongly, 3 when it can't be asked.
+-- `luaworker drain`: a running worker takes no new work from now on; waits until it has ended what
+-- it has. For a preStop hook, before SIGTERM. Ends with 0 when nothing runs any more, 1 when the
+-- time is over before that, 2 when used wrongly, 3 when it can't be asked.
 local cli = require "luaworker.cli"
 local internal_port = require "luaworker.internal_port"
 
