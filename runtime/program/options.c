@@ -94,6 +94,8 @@ static void set_option(const lw_command *c, const lw_option *o, const char *text
     case LW_OPTION_BYTES:
       ok = parse_bytes(o, text);
       break;
+    case LW_OPTION_HEADING:
+      break;
   }
   if (ok) return;
   char range[64] = "";
@@ -115,9 +117,13 @@ static void read_environment(const lw_command *c) {
 
 void lw_options_help(const lw_command *c) {
   printf("Usage: luaworker %s %s\n\n%s\n", c->name, c->synopsis, c->about);
-  if (c->count) printf("\nOptions:\n");
   for (size_t i = 0; i < c->count; i++) {
     const lw_option *o = &c->options[i];
+    if (o->kind == LW_OPTION_HEADING) {
+      printf("\n%s:\n", o->name);
+      continue;
+    }
+    if (i == 0) printf("\nOptions:\n");
     char left[64];
     snprintf(left, sizeof left, "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
     printf("  %-26s %s", left, o->help);
@@ -125,21 +131,22 @@ void lw_options_help(const lw_command *c) {
     if (o->kind == LW_OPTION_NUMBER) printf(" (default %" PRId64 ")", *(int64_t *)o->value);
     if (o->kind == LW_OPTION_SECONDS) printf(" (default %g)", *(double *)o->value);
     if (o->kind == LW_OPTION_BYTES) printf(" (default %" PRIu64 "M)", *(uint64_t *)o->value >> 20);
-    if (o->kind == LW_OPTION_TEXT && *(const char **)o->value) {
-      printf(" (default %s)", *(const char **)o->value);
-    }
+    const char *text = o->kind == LW_OPTION_TEXT ? *(const char **)o->value : NULL;
+    if (text && *text) printf(" (default %s)", text);
     printf("\n");
   }
 }
 
 int lw_options_parse(const lw_command *c, int argc, char **argv) {
   struct option *longs = lw_calloc(c->count + 2, sizeof *longs);
+  size_t n = 0;
   for (size_t i = 0; i < c->count; i++) {
-    longs[i] =
-        (struct option){c->options[i].name, c->options[i].arg ? required_argument : no_argument,
-                        NULL, (int)i + 256};
+    const lw_option *o = &c->options[i];
+    if (o->kind == LW_OPTION_HEADING) continue;
+    longs[n++] =
+        (struct option){o->name, o->arg ? required_argument : no_argument, NULL, (int)i + 256};
   }
-  longs[c->count] = (struct option){"help", no_argument, NULL, 1};
+  longs[n] = (struct option){"help", no_argument, NULL, 1};
   for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       lw_options_help(c);

@@ -11,6 +11,7 @@ typedef enum lw_option_kind {
   LW_OPTION_NUMBER,  /* int64_t, within min and max */
   LW_OPTION_SECONDS, /* double; "1.5" */
   LW_OPTION_BYTES,   /* uint64_t; "64M", "512K", "1G" */
+  LW_OPTION_HEADING, /* no option: its name stands above those that follow in the help */
 } lw_option_kind;
 
 typedef struct lw_option {

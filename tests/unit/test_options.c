@@ -27,6 +27,7 @@ static const lw_option options[] = {
     {"name", LW_OPTION_TEXT, &name, "NAME", "what it is called", "LW_TEST_NAME", 0, 0},
     {"count", LW_OPTION_NUMBER, &count, "N", "how many", "LW_TEST_COUNT", 1, 100},
     {"seconds", LW_OPTION_SECONDS, &seconds, "S", "how long", NULL, 0, 0},
+    {"Sizes", LW_OPTION_HEADING, NULL, NULL, NULL, NULL, 0, 0},
     {"bytes", LW_OPTION_BYTES, &bytes, "B", "how much", NULL, 0, 0},
 };
 static lw_command command = {"try",   "[options] [FILE...]",  "Tries it.",
@@ -251,6 +252,8 @@ static void unknown_options_are_named(void **state) {
   expect_refusal("unknown option --nonsense");
   LINE("--count", "3", "--nonsense=5", "file");
   expect_refusal("unknown option --nonsense=5");
+  LINE("--Sizes");
+  expect_refusal("unknown option --Sizes");
   LINE("--name");
   expect_refusal("option --name needs a value");
   LINE("--verbose=yes");
@@ -270,6 +273,7 @@ static void help_is_printed(void **state) {
     assert_non_null(strstr(said, "--count N"));
     assert_non_null(strstr(said, "how many [env LW_TEST_COUNT] (default 5)\n"));
     assert_non_null(strstr(said, "how long (default 1.5)\n"));
+    assert_non_null(strstr(said, "\n\nSizes:\n  --bytes B"));
     assert_non_null(strstr(said, "how much (default 64M)\n"));
     assert_non_null(strstr(said, "what it is called [env LW_TEST_NAME]\n"));
   }
