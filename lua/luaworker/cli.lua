@@ -6,6 +6,8 @@ local await = require "luaworker.await"
 
 local cli = {}
 
+local called = "luaworker" -- how this program was called, before what it says of failures
+
 local function field_name(name)
   return (name:gsub("-", "_"))
 end
@@ -139,7 +141,7 @@ end
 
 local function usage_line(spec)
   local operands = table.concat(spec.operands or {}, " ")
-  return ("usage: %s [options]%s%s"):format(spec.usage or "luaworker run FILE",
+  return ("Usage: %s%s%s [options]"):format(spec.usage or "luaworker run FILE",
     operands ~= "" and " " or "", operands)
 end
 
@@ -147,7 +149,7 @@ end
 function cli.help(spec)
   local lines, rows, width = { usage_line(spec) }, {}, 0
   if spec.about then lines[#lines + 1] = "\n" .. spec.about end
-  lines[#lines + 1] = ""
+  lines[#lines + 1] = "\nOptions:"
   for _, option in ipairs(spec) do
     local left, right = help_line(option)
     rows[#rows + 1] = { left, right }
@@ -169,7 +171,7 @@ end
 
 --- Ends the program with one line on standard error; does not return.
 function cli.fail(status, format, ...)
-  io.stderr:write("luaworker: ", format:format(...), "\n")
+  io.stderr:write(called, ": ", format:format(...), "\n")
   cli.exit(status)
 end
 
@@ -184,9 +186,10 @@ end
 --- operands (in brackets: may be left out). --help prints and ends the program with 0; a mistake
 --- ends it with 2.
 function cli.parse(args, spec)
+  called = spec.usage or called
   local out, wrong = cli.read(args, spec)
   if not out then
-    cli.fail(2, "%s\n%s; --help tells more", wrong, usage_line(spec))
+    cli.fail(2, "%s\nTry: %s --help", wrong, called)
   elseif out.help then
     io.stdout:write(cli.help(spec))
     cli.exit(0)

@@ -300,7 +300,7 @@ def test_command_finds_nobody(model):
 )
 def test_command_used_wrongly(arguments):
     ended = run("status", *arguments)
-    assert ended.returncode == 2 and ended.stdout == "" and ended.stderr.startswith("luaworker: ")
+    assert ended.returncode == 2 and ended.stdout == "" and ended.stderr.startswith("luaworker status: ")
 
 
 def test_command_help():

@@ -111,7 +111,8 @@ end
 do -- the help text names everything
   local help = cli.help(spec)
   for _, part in ipairs {
-    "usage: luaworker run thing [options]", "A thing.", "--port N", "to listen (default 5001)",
+    "Usage: luaworker run thing [options]\n\nA thing.\n\nOptions:\n  ", "--port N",
+    "to listen (default 5001)",
     "-e, --endpoint NAME", "-q, --quiet", "-h, --help",
   } do
     check.ok(help:find(part, 1, true), part .. " is not in:\n" .. help)

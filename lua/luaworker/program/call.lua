@@ -14,7 +14,8 @@ local POLL_S = 1
 
 local options = cli.parse(arg, {
   usage = "luaworker call",
-  about = "Sends one request to a worker and prints the answer. Ends with 0 when it is a 2xx.",
+  about = "Asks an autoscaler for a worker, as clients do, sends it one request and prints\n"
+    .. "the answer as it comes. Ends with 0 when that is a 2xx.",
   operands = { "SCRIPT", "ROUTE" },
   { "json", "PAYLOAD", "the payload (default: the script's for_test of that route)" },
   { "autoscaler", "URL", "whom to ask for a worker", default = "http://127.0.0.1:8081" },
@@ -27,7 +28,7 @@ local endpoint = options.endpoint or script:match "[^/]*$":gsub("%.lua$", "")
 
 --- Ends the program with one line on standard error.
 local function fail(format, ...)
-  cli.fail(1, "call: " .. format, ...)
+  cli.fail(1, format, ...)
 end
 
 --- What the script gave to worker.backend. Runs the script, offers nothing.
