@@ -136,6 +136,11 @@ end
 
 -- Rounds --
 
+local function say(format, ...)
+  local text = format:format(...)
+  C.lw_api_measuring(text, #text)
+end
+
 local function make_call(run)
   local one = sample.make(run.opts.payload, run.entry, run.source)
   run.number = run.number + 1
@@ -173,17 +178,20 @@ local function measure(run, count)
     if not round.unreachable or now() + PAUSE_SECONDS > give_up then return round end
     if not told then log.warn("benchmark: %s; trying again for a minute", round.reason) end
     told = true
+    say("%s; trying again", round.reason)
     await.sleep(PAUSE_SECONDS)
   end
 end
 
 local function warm_up(run)
+  say("measuring POST %s: warming up", run.path)
   local round = measure(run, 1)
   if round.answered == 0 then log.warn("benchmark: the warm-up call failed: %s", round.reason) end
 end
 
 -- nil and a sentence when the model failed it.
 local function rate_of(run, i)
+  say("measuring POST %s: round %d of %d", run.path, i, run.rounds)
   local round = measure(run, run.concurrency)
   if round.answered == 0 then
     return nil, "No successful responses from benchmark: " .. round.reason

@@ -19,6 +19,7 @@
 #include "worker/auth.h"
 #include "worker/benchmark.h"
 #include "worker/session.h"
+#include "worker/startup.h"
 #include "worker/tokens.h"
 #include "worker/work.h"
 
@@ -361,6 +362,12 @@ int lw_api_router_marker(struct lw_router *r, int kind, const char *p, size_t n)
 void lw_api_script_text(const char *p, size_t n) {
   lw_vm *vm = lw_vm_loading();
   if (vm) vm->digest = lw_benchmark_digest(vm->digest, span(p, n));
+}
+
+void lw_api_measuring(const char *p, size_t n) {
+  char *text = lw_strdup_n(p, n);
+  lw_startup_measuring(text);
+  free(text);
 }
 
 int lw_api_router_publish(struct lw_router *r) {

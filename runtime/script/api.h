@@ -178,6 +178,8 @@ void lw_api_route_url(struct lw_route *r, lw_span *out);
 void lw_api_model_url(lw_span *out);
 /* While a script loads: a file of it was read. Its digest tells whether it is the one measured. */
 void lw_api_script_text(const char *p, size_t n);
+/* While a benchmark runs: how far it is, or what holds it up. */
+void lw_api_measuring(const char *p, size_t n);
 /* serve: these routes are this script's worker. LW_MISUSE when called twice. */
 int lw_api_router_publish(struct lw_router *r);
 /* run: listens (port 0: any); *port_out gets the port. LW_OK, or LW_IO (see lw_api_error). */

@@ -57,10 +57,10 @@ static const char *compare_key(const char *line, const cache_key *ours) {
   int end = 0;
   int n = sscanf(line, "luaworker script=%16llx model=%16llx route=%16llx%n", &script, &model,
                  &route, &end);
-  if (n != 3 || line[end]) return "does not say what was measured";
-  if (script != ours->script) return "was measured with another version of the script";
-  if (model != ours->model) return "was measured with another model server";
-  if (route != ours->route) return "was measured on another route";
+  if (n != 3 || line[end]) return "it does not say what was measured";
+  if (script != ours->script) return "it was measured with another version of the script";
+  if (model != ours->model) return "it was measured with another model server";
+  if (route != ours->route) return "it was measured on another route";
   return NULL;
 }
 
@@ -81,11 +81,11 @@ static char *read_cache(const char *path, const char **why) {
   char *text = lw_calloc(1, CACHE_MAX + 1);
   ssize_t n = -1;
   if (!is_regular(fd)) {
-    *why = "is not a regular file";
+    *why = "it is not a regular file";
   } else if ((n = read(fd, text, CACHE_MAX)) < 0) {
     *why = strerror(errno);
   } else if (memchr(text, 0, (size_t)n)) {
-    *why = "is not text";
+    *why = "it is not text";
     n = -1;
   }
   close(fd);
@@ -107,8 +107,8 @@ static char *take_line(char **rest) {
 static const char *check_cache(char *text, const cache_key *ours, double *max_perf) {
   char *rest = text, *first = take_line(&rest), *second = take_line(&rest), *end = NULL;
   *max_perf = strtod(first, &end);
-  if (end == first || *end) return "does not begin with a number";
-  if (!(*max_perf > 0 && *max_perf < PERF_MAX)) return "holds no sane number";
+  if (end == first || *end) return "it does not begin with a number";
+  if (!(*max_perf > 0 && *max_perf < PERF_MAX)) return "it holds no sane number";
   return compare_key(second, ours);
 }
 

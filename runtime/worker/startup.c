@@ -197,7 +197,8 @@ static void take_log(lw_router *router) {
   }
   if (!file || !startup.loaded_count) {
     lw_ready_set(LW_GATE_LOG, LW_GATE_UNUSED, "%s",
-                 file ? "the script names no model_loaded marker" : "");
+                 router->marker_count && !file ? "no log is named (MODEL_LOG)"
+                                               : "the script names no model_loaded marker");
   } else if (!has_passed(LW_GATE_LOG)) {
     say_what_log_shows();
   }
@@ -262,6 +263,12 @@ static void begin_benchmark(void) {
     lw_ready_set(LW_GATE_BENCHMARK, LW_GATE_WAITING, "the benchmark runs");
   }
   lw_benchmark_begin(startup.router, startup.set.benchmark_cache, on_benchmark);
+}
+
+void lw_startup_measuring(const char *what) {
+  if (!startup.router || !lw_benchmark_running()) return;
+  if (lw_ready_gate(LW_GATE_BENCHMARK).state != LW_GATE_WAITING) return;
+  lw_ready_set(LW_GATE_BENCHMARK, LW_GATE_WAITING, "%s", what);
 }
 
 void lw_startup_measured(lw_router *router, double max_perf, const char *error) {
@@ -381,7 +388,7 @@ static void remind(void) {
   for (int g = 0; g < LW_GATE_COUNT; g++) {
     lw_gate_view v = lw_ready_gate(g);
     if (is_open(g)) continue;
-    lw_info("not ready, %s is %s since %.0f s: %s", lw_gate_name(g), lw_gate_state_name(v.state),
+    lw_info("not ready, %s is %s for %.0f s: %s", lw_gate_name(g), lw_gate_state_name(v.state),
             lw_wall_s() - v.since_s, v.why);
   }
 }

@@ -35,6 +35,8 @@ void lw_startup_stop(void); /* also when it never began */
  * longer the present one it is dropped. error NULL: well. */
 void lw_startup_started(lw_router *router, const char *error);
 void lw_startup_measured(lw_router *router, double max_perf, const char *error);
+/* How far the benchmark is, or what holds it up; for the gate's text while it waits. */
+void lw_startup_measuring(const char *what);
 /* A call to the model could not connect: look at its health now. */
 void lw_startup_model_unreachable(void);
 /* The benchmark's result, workload/s; 0: not known yet. */

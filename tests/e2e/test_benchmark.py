@@ -281,6 +281,8 @@ def test_a_model_that_starts_late_is_waited_for(start):
     url = refused_url()
     worker = start(script("runs = 1, concurrency = 3"), model=url)
     assert url in wait_message(worker, "trying again for a minute")
+    gate = worker.ask_internal("GET", "/readyz").json()["gates"][2]
+    assert gate["why"] == f"model {url} refused the connection; trying again"
     late = FakeModel(int(url.rsplit(":", 1)[1])).on("/generate", says({}))
     wait_message(worker, "ready after")
     assert len(late.seen()) == 4
