@@ -163,7 +163,8 @@ static bool load_public_key(void) {
   if (ok) {
     lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from %s", serve.set.public_key);
   } else {
-    fail_start(lw_printf_dup("--public-key %s: %s", serve.set.public_key, why));
+    fail_start(why_read ? lw_printf_dup("--public-key %s", why_read)
+                        : lw_printf_dup("--public-key %s: %s", serve.set.public_key, why));
   }
   free(pem);
   free(why_read);
@@ -174,6 +175,7 @@ static bool start_key(void) {
   lw_service *s = lw_service_get();
   if (s->unsecured) {
     lw_warn("UNSECURED: signatures are not checked, anyone who reaches the port is served");
+    lw_ready_set(LW_GATE_KEY, LW_GATE_UNUSED, "UNSECURED");
     return true;
   }
   if (serve.set.public_key) return load_public_key();
@@ -233,7 +235,7 @@ static void on_admin_closed(void) { lw_report_flush(end_program); }
 /* What could not start stays to report why, so that the fleet sees it (protocol §4). */
 static void become_beacon(void) {
   char *text = lw_printf_dup("Worker Server failed to launch: %s", serve.failure);
-  lw_info("reporting the failure to the autoscaler until SIGTERM");
+  lw_info("reporting the failure to the autoscaler until SIGTERM; SIGHUP starts anew");
   start_reports((int)serve.set.port);
   lw_report_error(text);
   lw_notify_status(text);
@@ -336,7 +338,9 @@ static bool open_certificate(void) {
   if (!set->use_ssl || lw_certificate_open(serve.server, set->ssl_cert, set->ssl_key, &why)) {
     return true;
   }
-  return fail_start(why);
+  fail_start(lw_printf_dup("%s (--ssl-cert, --ssl-key)", why));
+  free(why);
+  return false;
 }
 
 static bool start_server(void) {
@@ -346,7 +350,7 @@ static bool start_server(void) {
   set_site();
   serve.server =
       lw_server_open(set->host, (int)set->port, &limits, &lw_service_events, &serve.site, &why);
-  if (!serve.server) return fail_start(lw_strdup(why));
+  if (!serve.server) return fail_start(lw_printf_dup("%s (--host, --port)", why));
   int port = lw_server_port(serve.server);
   if (!open_certificate() || !set_url_check()) return false;
   lw_info("%s listens on http%s://%s:%d", set->script, set->use_ssl ? "s" : "", set->host, port);
@@ -358,11 +362,14 @@ static bool start_admin(void) {
   lw_server_limits limits = server_limits();
   int port = set->internal_port >= 0 ? (int)set->internal_port : set->port ? (int)set->port + 1 : 0;
   if (port > 65535) {
-    return fail_start(lw_strdup("the internal port would be 65536: give --internal-port"));
+    return fail_start(lw_strdup("the internal port would be 65536: name one with --internal-port"));
   }
   const char *why = NULL;
   lw_admin_settings settings = {set->internal_addr, port, &limits, on_drain, lw_facts_write};
-  if (!lw_admin_open(&settings, &why)) return fail_start(lw_strdup(why));
+  if (!lw_admin_open(&settings, &why)) {
+    return fail_start(
+        lw_printf_dup("the internal port: %s (--internal-addr, --internal-port)", why));
+  }
   return write_port_file("--internal-port-file", set->internal_port_file, lw_admin_port());
 }
 

@@ -244,7 +244,7 @@ static void ask_next(post *p) {
     send_attempt(p);
   } else if (!p->failing) {
     p->failing = true;
-    lw_warn("%s is taken by no address of REPORT_ADDR: %s; trying on", p->path, p->error);
+    lw_warn("no address of REPORT_ADDR takes %s: %s; trying on", p->path, p->error);
   }
 }
 

@@ -110,7 +110,7 @@ def test_an_autoscaler_that_is_away(tmp_path, autoscaler):
         environment={**FAST, "UNSECURED": "true", "REPORT_ADDR": autoscaler.url},
     )
     try:
-        program.wait_line("is taken by no address")
+        program.wait_line("no address of REPORT_ADDR takes")
         program.stop(code=1)
     finally:
         program.kill()

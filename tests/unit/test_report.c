@@ -237,7 +237,7 @@ static void test_log(void **state) {
   rewind(f);
   text[fread(text, 1, sizeof text - 1, f)] = 0;
   fclose(f);
-  assert_int_equal(count_of(text, "is taken by no address"), 1);
+  assert_int_equal(count_of(text, "no address of REPORT_ADDR takes"), 1);
   assert_int_equal(count_of(text, "is taken again"), 1);
   assert_int_equal(count_of(text, "answered with status 500; trying on"), 1);
   assert_int_equal(count_of(text, "ken\""), 0);
