@@ -102,13 +102,17 @@ static bool has_ended(int which) {
 }
 
 static bool wait_for(int which) {
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
   for (int spent = 0; spent < START_MS; spent += 10) {
     if (has_ended(which)) break;
     if (port_answers(dev.ports[which])) return true;
-    nanosleep(&(struct timespec){0, 10000000}, NULL);
+    if (sigtimedwait(&stop, NULL, &(struct timespec){0, 10000000}) > 0) return false;
   }
-  fprintf(stderr, "luaworker dev: %s did not start on port %" PRId64 "\n", child_names[which],
-          dev.ports[which]);
+  fprintf(stderr, "luaworker dev: %s did not start on port %" PRId64 ": it says why above\n",
+          child_names[which], dev.ports[which]);
   return false;
 }
 
@@ -199,7 +203,7 @@ static void print_invitation(void) {
             : "An AUTH is good for one request only: take a new one for each.\n",
         dev.script, autoscaler);
   }
-  printf("Is it ready, and if not, why: curl -s http://127.0.0.1:%d/readyz\n", internal_port());
+  printf("Is it ready, and if not, why: luaworker status %d\n", internal_port());
   printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
          (int)getpid());
   fflush(stdout);
