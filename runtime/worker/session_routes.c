@@ -92,15 +92,15 @@ static bool read_terms(lw_request *r, const lw_json *j, const lw_envelope *e,
   return !lw_request_is_over(r);
 }
 
-/* False: answered, and counted as rejected. As for any request, what was not verified is not told
- * to the autoscaler. */
+/* False: answered, and counted as rejected. As for any request, what was not verified weighs nothing
+ * and is not told to the autoscaler. */
 static bool check_signature(lw_request *r, const lw_json *j, const lw_envelope *e) {
   lw_service *s = lw_service_get();
   const char *why = NULL;
   if (s->unsecured || lw_scheme_verify(s->scheme, j, e, &why) == LW_OK) return true;
   lw_info("request %s: signature refused: %s", r->id, why);
   lw_record record;
-  lw_account_reject(s->account, &record, -1, -1, e->cost);
+  lw_account_reject(s->account, &record, -1, -1, 0);
   lw_response_error(r, 401, NULL, "invalid signature");
   return false;
 }

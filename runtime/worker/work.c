@@ -415,8 +415,8 @@ static void reject_signature(lw_work *w, const char *why) {
   lw_info("request %s: signature refused: %s", w->request->id, why);
   w->counted = true;
   w->admission = LW_ADMIT_REFUSED;
-  /* Its numbers are not to be believed: anyone may have written them. */
-  lw_account_reject(lw_service_get()->account, &w->record, -1, -1, w->cost);
+  /* Its numbers and cost are not to be believed: anyone may have written them. */
+  lw_account_reject(lw_service_get()->account, &w->record, -1, -1, 0);
   note_failure(w, "runtime", why);
   lw_response_error(w->request, 401, NULL, "invalid signature");
 }

@@ -80,6 +80,21 @@ def test_a_reload_that_takes_max_perf_away(start, autoscaler):
     autoscaler.wait_report("no max_perf", lambda r: r["max_perf"] == 0 and r["loadtime"] > 0)
 
 
+def test_costs_that_nobody_signed_weigh_nothing(start, model, autoscaler):
+    """Or a stranger could make the fleet grow."""
+    model.on("/generate", echo)
+    worker = start(WORK, unsecured=False, environment=environment(autoscaler))
+    autoscaler.wait_loaded()
+    seen = len(autoscaler.reports)
+    forged = auth_data(cost=9e14, signature="A" * 342 + "==")
+    for target in ("/generate", "/session/create"):
+        assert worker.post(target, auth=forged).status == 401
+    assert worker.counters()["rejected"] == 2
+    later = len(autoscaler.reports)
+    autoscaler.wait_report("two more", lambda r: len(autoscaler.reports) >= later + 2)
+    assert all(r["rej_load"] == r["new_load"] == 0 for r in autoscaler.reports[seen:])
+
+
 def test_sums_and_endings(start, model, autoscaler):
     model.on("/generate", echo)
     held = model.hold("/serial")
