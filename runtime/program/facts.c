@@ -85,7 +85,7 @@ void lw_facts_write(lw_body *b) {
   put_model_url(b);
   put_text_or_null(b, ",\"report_addr\":", facts.report_addr);
   lw_put(b, ",\"uptime\":");
-  lw_put_number(b, round((lw_wall_s() - facts.started_s) * 1000) / 1000);
+  lw_put_number(b, round((double)(lw_now_ns() - facts.started_ns) / 1e6) / 1000);
   lw_put(b, ",\"generation\":");
   lw_put_integer(b, facts.generation ? facts.generation->number : 0);
   lw_put(b, ",\"reloads\":");

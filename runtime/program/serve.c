@@ -32,8 +32,7 @@ static struct {
   const lw_builtin *builtins[8]; /* NULL-terminated */
   lw_server *server;
   lw_timer deadline;
-  char *failure; /* why it could not start */
-  uint64_t started_ns;
+  char *failure;                   /* why it could not start */
   double loadtime_s, told_perf;    /* as reported; 0: not yet */
   int stops;                       /* signals to stop so far */
   char told_error[512];            /* logged and reported */
@@ -49,7 +48,7 @@ static const char *present_error(void) {
 
 static void tell_loaded(void) {
   if (serve.loadtime_s == 0) {
-    serve.loadtime_s = (double)(lw_now_ns() - serve.started_ns) / 1e9;
+    serve.loadtime_s = (double)(lw_now_ns() - lw_facts_get()->started_ns) / 1e9;
     lw_info("ready after %.3f s", serve.loadtime_s);
   } else if (!serve.was_ready) {
     lw_info("ready again");
@@ -425,11 +424,11 @@ static void setup_service(void) {
 }
 
 static int serve_script(void) {
-  serve.started_ns = lw_now_ns();
   lw_facts *f = lw_facts_get();
   f->script = serve.set.script;
   f->report_addr = serve.set.report_addr;
   f->started_s = lw_wall_s();
+  f->started_ns = lw_now_ns();
   lw_program_raise_limits();
   lw_loop_init();
   setup_service();

@@ -173,13 +173,18 @@ static void begin(lw_account *a, lw_record *r, lw_record_kind kind, int64_t reqn
                    .workload = bounded(workload),
                    .request_idx = request_idx,
                    .reqnum = reqnum,
-                   .received_at = lw_wall_s()};
+                   .received_at = lw_wall_s(),
+                   .received_ns = lw_now_ns()};
   lw_list_init(&r->node);
   see_reqnum(&a->reqnums, reqnum);
   a->changes++;
   a->totals.received++;
   sum_add(&a->received, r->workload);
   a->totals.received_workload = a->received.value;
+}
+
+static double now_for(const lw_record *r) {
+  return r->received_at + (double)(lw_now_ns() - r->received_ns) / 1e9;
 }
 
 static void count_outcome(lw_account *a, const lw_record *r) {
@@ -241,7 +246,7 @@ void lw_account_working(lw_account *a, lw_record *r) {
   assert(r->kind != LW_RECORD_SESSION);
   if (r->working) return;
   r->working = true;
-  r->working_at = lw_wall_s();
+  r->working_at = now_for(r);
   a->working++;
   a->changes++;
 }
@@ -257,7 +262,7 @@ void lw_account_end(lw_account *a, lw_record *r, lw_outcome outcome) {
   if (r->kind == LW_RECORD_REQUEST) sum_add(&a->wait_load, -r->workload);
   if (a->in_flight == 0) a->load = a->wait_load = (sum){0, 0};
   r->outcome = outcome;
-  r->ended_at = lw_wall_s();
+  r->ended_at = now_for(r);
   a->changes++;
   count_outcome(a, r);
   if (outcome == LW_REJECTED) sum_add(&a->since.received, -r->workload);

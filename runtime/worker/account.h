@@ -33,8 +33,11 @@ typedef struct lw_record {
   lw_record_kind kind;
   bool working; /* its call to the model has begun */
   double workload;
-  int64_t request_idx, reqnum;              /* -1: not known */
-  double received_at, working_at, ended_at; /* wall clock, seconds; 0: not yet */
+  int64_t request_idx, reqnum; /* -1: not known */
+  /* Seconds since the epoch; 0: not yet. The wall clock is read once, at received_at: what follows
+   * is as much later as it was by the monotonic clock, which nobody sets. */
+  double received_at, working_at, ended_at;
+  uint64_t received_ns; /* private: monotonic */
 } lw_record;
 
 typedef struct lw_totals {

@@ -134,20 +134,29 @@ def test_clock_jumps(start, model, tmp_path):
         },
     )
     session_id = worker.post("/session/create", {"lifetime": 60}).json()["session_id"]
-    waiting = worker.start("/serial")
+    first = worker.start("/serial")
     exchange = held.next()
+    second = worker.start("/serial")
+    worker.wait_counters(queued=1)
     for offset in ("-86400", "+86400", "+0"):
         clock.write_text(offset)
         assert worker.post("/generate").body == b"data: 1\n\n"
         answer = worker.post("/generate", session_id=session_id)
         assert answer.status == 200, f"the clock at {offset} ended the session: {answer.body}"
-    exchange.answer_json({"done": True})
-    assert waiting.read_response().json() == {"done": True}
+        status = json.loads(worker.ask_internal("GET", "/status").body)
+        assert 0 <= status["uptime"] < 3600, f"the clock at {offset}: {status}"
+    clock.write_text("-86400")
+    exchange.answer_json({"done": 1})
+    assert first.read_response().json() == {"done": 1}
+    held.next().answer_json({"done": 2})
+    assert second.read_response().json() == {"done": 2}
+    for line in worker.request_lines(route="/serial"):
+        assert 0 <= line["queue_ms"] < 3600_000, line
     ended = worker.ask(
         "POST", "/session/end", json.dumps({"session_id": session_id, "session_auth": AUTH}).encode()
     )
     assert ended.status == 200
-    worker.wait_counters(success=8)
+    worker.wait_counters(success=9)
 
 
 def open_many(port, count):
