@@ -191,15 +191,34 @@ static bool start_key(void) {
 
 /* -- signals -- */
 
+static void on_reload(int signum);
+static void on_stop(int signum);
+static void on_counters(int signum);
+
+static const struct {
+  int number;
+  void (*act)(int signum);
+} signals[] = {{SIGHUP, on_reload}, {SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_counters}};
+
 static void end_program(void) {
   lw_timer_stop(&serve.deadline);
   lw_report_stop();
   lw_program_stop_when_quiet();
 }
 
-/* What was missing may be there now. All is closed first, then the program is executed anew. */
+/* SIG_BLOCK: they wait, through an execution of the program anew; SIG_UNBLOCK. */
+static void hold_signals(int how) {
+  sigset_t held;
+  sigemptyset(&held);
+  for (size_t i = 0; i < LW_ARRAY_SIZE(signals); i++) sigaddset(&held, signals[i].number);
+  sigprocmask(how, &held, NULL);
+}
+
+/* What was missing may be there now. All is closed first, then the program is executed anew, and
+ * that one acts on the signals that come meanwhile. */
 static void start_anew(void) {
   lw_info("SIGHUP: trying to start again");
+  hold_signals(SIG_BLOCK);
   serve.again = true;
   serve.stops++;
   end_program();
@@ -295,10 +314,10 @@ static void on_counters(int signum) {
 /* Before anybody can know of the process: a signal without its handler would end it. They are acted
  * on in the loop, when all has started. */
 static void take_signals(void) {
-  lw_loop_on_signal(SIGHUP, on_reload);
-  lw_loop_on_signal(SIGTERM, on_stop);
-  lw_loop_on_signal(SIGINT, on_stop);
-  lw_loop_on_signal(SIGUSR1, on_counters);
+  for (size_t i = 0; i < LW_ARRAY_SIZE(signals); i++) {
+    lw_loop_on_signal(signals[i].number, signals[i].act);
+  }
+  hold_signals(SIG_UNBLOCK);
 }
 
 /* -- starting -- */
@@ -457,7 +476,6 @@ static void set_pace(void) {
 }
 
 static void execute_again(int argc, char **argv) {
-  signal(SIGHUP, SIG_IGN); /* until the new one takes it; one more would end the process */
   char **whole = lw_calloc((size_t)argc + 2, sizeof *whole);
   whole[0] = "luaworker";
   for (int i = 0; i < argc; i++) whole[i + 1] = argv[i];

@@ -4,6 +4,7 @@
 
 import signal
 import socket
+import time
 
 import pytest
 
@@ -96,6 +97,26 @@ def test_sighup_tries_again(tmp_path, autoscaler):
         assert answer.body == b"pong"
         autoscaler.wait_loaded()
         program.stop()
+    finally:
+        program.kill()
+
+
+def test_signals_at_any_moment_of_a_new_try(tmp_path, autoscaler):
+    """None is lost and none ends it but SIGTERM, also while one program gives way to the next."""
+    script = tmp_path / "worker.lua"
+    script.write_text("return 5")
+    program = Program(
+        *("serve", script, "--host", "127.0.0.1", "--port", "0", "--internal-port", "0"),
+        environment={**FAST, "UNSECURED": "true", "REPORT_ADDR": autoscaler.url},
+    )
+    try:
+        program.wait_line("reporting the failure")
+        for i in range(600):
+            program.process.send_signal(signal.SIGUSR1 if i % 3 == 0 else signal.SIGHUP)
+            time.sleep(0.001 + i % 7 * 0.0003)
+            assert program.process.poll() is None, program.log.text()[-2000:]
+        program.process.send_signal(signal.SIGHUP)
+        program.stop(code=1)
     finally:
         program.kill()
 
