@@ -72,6 +72,7 @@ static void take_key(lw_span pem) {
   fetch.failed = false;
   fetch.running = false;
   lw_timer_stop(&fetch.patience);
+  lw_wake_cancel(&fetch.late); /* or an end of patience in this very turn would fail it after all */
   lw_info("got the public key from the autoscaler");
   if (fetch.events.on_key) fetch.events.on_key();
 }
