@@ -50,6 +50,7 @@ void lw_request_reset(lw_request *r) {
   r->id[0] = 0;
   r->begun_ns = r->complete_ns = r->first_byte_ns = r->wrote_ns = 0;
   r->bytes_in = r->bytes_out = 0;
+  r->said[0] = 0;
 }
 
 /* -- identity -- */
@@ -185,6 +186,14 @@ void lw_response_send(lw_request *r, int status, const char *content_type, lw_sp
   lw_response_end(r);
 }
 
+void lw_response_say(lw_request *r, int status, lw_span json, lw_span reason) {
+  if (lw_request_is_over(r)) return;
+  reason.n = LW_MIN(reason.n, LW_REQUEST_SAID_MAX);
+  memcpy(r->said, reason.p, reason.n);
+  r->said[reason.n] = 0;
+  lw_response_send(r, status, "application/json", json);
+}
+
 void lw_response_error(lw_request *r, int status, const char *source, const char *text) {
   if (r->state == LW_REQUEST_ANSWERING) {
     lw_response_cut(r);
@@ -198,7 +207,7 @@ void lw_response_error(lw_request *r, int status, const char *source, const char
   int size = source ? snprintf(body, sizeof body, "{\"error\":%.*s,\"source\":\"%s\"}", (int)n,
                                quoted, source)
                     : snprintf(body, sizeof body, "{\"error\":%.*s}", (int)n, quoted);
-  lw_response_send(r, status, "application/json", (lw_span){body, (size_t)size});
+  lw_response_say(r, status, (lw_span){body, (size_t)size}, lw_span_of(text));
 }
 
 void lw_response_refuse(lw_request *r, int status, const char *text) {
@@ -236,6 +245,7 @@ void lw_request_log(const lw_request *r, const lw_request_note *note) {
   f[n++] = lw_field_text("remote", r->remote);
   if (r->state == LW_REQUEST_CUT) f[n++] = lw_field_text("ending", "cut");
   if (note->source) f[n++] = lw_field_text("source", note->source);
-  if (note->error) f[n++] = lw_field_text("error", note->error);
+  const char *error = note->error ? note->error : r->said;
+  if (*error) f[n++] = lw_field_text("error", error);
   lw_log_fields(level, "request", f, n);
 }

@@ -28,7 +28,8 @@ typedef enum lw_request_state {
 } lw_request_state;
 
 enum {
-  LW_REQUEST_ID_MAX = 128
+  LW_REQUEST_ID_MAX = 128,
+  LW_REQUEST_SAID_MAX = 160
 };
 
 typedef struct lw_request {
@@ -46,6 +47,7 @@ typedef struct lw_request {
   bool keep_alive; /* may the connection go on after this answer */
   lw_wake *writer; /* borrowed: woken when the client takes bytes again, or the state changes */
 
+  char said[LW_REQUEST_SAID_MAX + 1]; /* our own answer's reason, for the log line; may be "" */
   uint64_t begun_ns, complete_ns, first_byte_ns; /* monotonic; 0: not yet */
   uint64_t wrote_ns;            /* the turn in which body bytes were last written */
   uint64_t bytes_in, bytes_out; /* body bytes, before framing */
@@ -72,6 +74,8 @@ void lw_response_end(lw_request *r); /* the clean end */
 void lw_response_cut(lw_request *r); /* the abnormal end: never looks complete to the client */
 /* A whole answer at once. */
 void lw_response_send(lw_request *r, int status, const char *content_type, lw_span body);
+/* A whole JSON answer of our own, with the reason for the log line. */
+void lw_response_say(lw_request *r, int status, lw_span json, lw_span reason);
 /* {"error": text} or, with a source, {"error": text, "source": source}; cuts when already begun. */
 void lw_response_error(lw_request *r, int status, const char *source, const char *text);
 /* As above, and the connection closes afterwards: its framing is in doubt, or a body is unread. */

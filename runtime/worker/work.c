@@ -34,11 +34,17 @@ static void close_account(lw_work *w) {
 }
 
 static void log_end(const lw_work *w) {
+  char answered[48];
   lw_request_note note = {.route = w->route->path,
                           .workload = -1,
                           .queue_ms = -1,
                           .source = w->source,
                           .error = w->error};
+  if (!w->source && w->model_status >= 500 && w->request->state != LW_REQUEST_GONE) {
+    note.source = "model";
+    snprintf(answered, sizeof answered, "the model answered with status %d", w->model_status);
+    note.error = answered;
+  }
   if (w->counted) {
     note.outcome = lw_outcome_name(w->record.outcome);
     note.workload = w->record.workload;
@@ -405,7 +411,7 @@ void lw_work_add_model_body(lw_work *w, lw_span json) {
 
 lw_code lw_work_invalid(lw_work *w, lw_span json) {
   if (w->request->state != LW_REQUEST_WAITING) return LW_MISUSE;
-  lw_response_send(w->request, 422, "application/json", json);
+  lw_response_say(w->request, 422, json, LW_SPAN("the script refused the payload"));
   return LW_OK;
 }
 
@@ -513,7 +519,8 @@ static bool check_envelope(lw_work *w) {
   lw_buf_init(&refusal, 0, 65536, 0);
   w->doc = lw_doc_parse(w->request->body);
   int status = w->route->bare > 0 ? read_bare(w, &refusal) : read_envelope(w, &refusal);
-  if (status) lw_response_send(w->request, status, "application/json", lw_buf_peek(&refusal));
+  lw_span said = lw_buf_peek(&refusal);
+  if (status) lw_response_say(w->request, status, said, said);
   lw_buf_fini(&refusal);
   return !lw_request_is_over(w->request);
 }

@@ -262,8 +262,20 @@ def test_refused_requests_have_a_line_too(worker):
     client = worker.connect()
     client.try_send(b"GET / HTTP/1.1\r\n\r\n")
     client.read_response("GET")
-    for status in (404, 422):
-        assert worker.wait_request_line(status=status)["outcome"] == "none"
+    for status, reason in ((404, "no such path"), (422, '{"error":"invalid JSON"}')):
+        line = worker.wait_request_line(status=status)
+        assert (line["outcome"], line["error"], line["level"]) == ("none", reason, "info")
+
+
+def test_the_models_own_errors_are_told_as_its(worker, model):
+    model.on("/generate", answers(b"no", status=503))
+    worker.post("/generate")
+    line = worker.wait_request_line(status=503)
+    assert (line["source"], line["error"]) == ("model", "the model answered with status 503")
+    worker.post("/nothing")
+    model.on("/generate", answers(b"yes"))
+    worker.post("/generate")
+    assert "error" not in worker.wait_request_line(status=200)
 
 
 def test_pipelined_requests_have_a_line_each(worker, model):
