@@ -92,8 +92,8 @@ static bool read_terms(lw_request *r, const lw_json *j, const lw_envelope *e,
   return !lw_request_is_over(r);
 }
 
-/* False: answered, and counted as rejected. As for any request, what was not verified weighs nothing
- * and is not told to the autoscaler. */
+/* False: answered, and counted as rejected. As for any request, what was not verified weighs
+ * nothing and is not told to the autoscaler. */
 static bool check_signature(lw_request *r, const lw_json *j, const lw_envelope *e) {
   lw_service *s = lw_service_get();
   const char *why = NULL;
