@@ -11,6 +11,7 @@
 
 #include "floor/log.h"
 #include "loop/loop.h"
+#include "wire/json.h"
 
 static struct {
   bool open;
@@ -78,6 +79,7 @@ void lw_notify_ready(void) {
 void lw_notify_status(const char *text) {
   char line[600];
   snprintf(line, sizeof line, "STATUS=%s", text);
+  line[lw_json_utf8_prefix(lw_span_of(line))] = 0; /* systemd takes nothing else */
   for (char *p = line; *p; p++) {
     if ((unsigned char)*p < ' ') *p = ' ';
   }

@@ -10,7 +10,7 @@ import pytest
 
 from harness.model import says
 from harness.timing import PATIENCE
-from harness.worker import backend
+from harness.worker import Program, backend
 
 ROUTES = """
     worker.post("/generate", { allow_parallel_requests = true }),
@@ -75,6 +75,24 @@ def test_ready_is_said_once(start, systemd, model):
     systemd.wait(lambda said: said == "STOPPING=1")
     assert systemd.said.count("READY=1") == 1
     worker.expect_exit(0)
+
+
+@pytest.mark.parametrize(
+    "text", ["\u00e9" * 500, "x" + "\u00e9" * 500, "x\\255x"], ids=["even", "odd", "latin-1"]
+)
+def test_a_status_is_utf8_wherever_it_is_cut(tmp_path, systemd, autoscaler, text):
+    """Or systemd would not take it."""
+    script = tmp_path / "worker.lua"
+    script.write_text(f'error("{text}")')
+    program = Program(
+        *("serve", script, "--host", "127.0.0.1", "--port", "0"),
+        environment={"NOTIFY_SOCKET": systemd.address, "REPORT_ADDR": autoscaler.url},
+    )
+    try:
+        systemd.wait(lambda said: "failed to launch" in said)
+        program.stop(code=1)
+    finally:
+        program.kill()
 
 
 def test_watchdog_is_fed(start, systemd):
