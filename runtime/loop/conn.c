@@ -23,6 +23,7 @@ enum {
   KEEPALIVE_S = 60, /* silence after which the kernel asks whether the peer is still there */
   TLS_OUT_MAX = 128 * 1024, /* a peer that asks for more without reading it is no client */
   TLS_LOG_MS = 1000,
+  HANDSHAKES_PER_TURN = 4, /* reads in handshakes; each may cost a signature, up to some ms */
 };
 
 struct lw_conn {
@@ -303,15 +304,34 @@ static void take_sealed(lw_conn *c, const char *p, size_t n) {
 
 /* -- reading -- */
 
+static unsigned handshakes; /* read from in this turn */
+
+static void run_new_turn(lw_wake *w) {
+  (void)w;
+  handshakes = 0;
+}
+
+static bool shakes_hands(const lw_conn *c) {
+  return c->tls && !c->failed && !lw_tls_is_open(c->tls);
+}
+
+static bool may_shake_hands(void) {
+  static lw_wake new_turn;
+  if (!new_turn.run) lw_wake_init(&new_turn, run_new_turn);
+  lw_loop_wake(&new_turn);
+  return handshakes++ < HANDSHAKES_PER_TURN;
+}
+
+/* Without a buffer the bytes stay with the kernel, which tells of them again in the next turn. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-  (void)handle;
   (void)suggested;
-  *buf = uv_buf_init(read_buffer, READ_SIZE);
+  bool later = shakes_hands(handle->data) && !may_shake_hands();
+  *buf = uv_buf_init(later ? NULL : read_buffer, later ? 0 : READ_SIZE);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
   lw_conn *c = stream->data;
-  if (nread == 0 || c->closing) return;
+  if (nread == 0 || nread == UV_ENOBUFS || c->closing) return;
   if (nread < 0) {
     uv_read_stop(stream);
     c->reading = false;
@@ -319,8 +339,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
     tell_gone(c, nread != UV_EOF || cut);
     return;
   }
-  bool handshake = c->tls && !c->failed && !lw_tls_is_open(c->tls);
-  if (c->lingering && !handshake) {
+  if (c->lingering && !shakes_hands(c)) {
     c->lingered += (size_t)nread;
     if (c->lingered > LINGER_BYTES) close_now(c, false);
     return;
@@ -431,8 +450,6 @@ void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner) {
   c->events = events;
   c->owner = owner;
   c->started = true;
-  uv_tcp_nodelay(&c->tcp, 1);
-  uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
   note_remote(c);
   lw_conn_pause(c, false);
 }
@@ -483,6 +500,8 @@ lw_listener *lw_listener_open(const char *host, int port,
   l->tcp.data = l;
   int rc = resolve(host, port, &address);
   if (rc == 0) rc = uv_tcp_bind(&l->tcp, (struct sockaddr *)&address, 0);
+  if (rc == 0) rc = uv_tcp_nodelay(&l->tcp, 1); /* Linux gives both to what is accepted */
+  if (rc == 0) rc = uv_tcp_keepalive(&l->tcp, 1, KEEPALIVE_S);
   if (rc == 0) rc = uv_listen((uv_stream_t *)&l->tcp, BACKLOG, on_connection);
   if (rc != 0) {
     snprintf(text, sizeof text, "can't listen on %s port %d: %s", host, port,

@@ -238,6 +238,58 @@ static void the_write_deadline_sees_the_encrypted_bytes_too(void **state) {
   assert_int_equal(server.broken, 1);
 }
 
+/* A signature may take a millisecond, and hundreds of clients may come in one turn: the others must
+ * not wait for all of them. */
+static unsigned crowd_size;
+static lw_conn *crowd_conns[40];
+static void on_crowd_gone(void *o, bool broken) { (void)o, (void)broken; }
+static void on_crowd_closed(void *o) { (void)o; }
+static const lw_conn_events crowd_events = {on_data, on_crowd_gone, on_writable, on_deadline,
+                                            on_crowd_closed};
+static void on_crowd(void *o, lw_conn *c) {
+  (void)o;
+  lw_conn_use_tls(c, keys);
+  lw_conn_start(c, &crowd_events, NULL);
+  crowd_conns[crowd_size++] = c;
+}
+
+static unsigned count_answered(peer *peers, size_t n) {
+  unsigned answered = 0;
+  for (size_t i = 0; i < n; i++) {
+    peer_read(&peers[i], SIZE_MAX);
+    answered += peers[i].n > 0;
+  }
+  return answered;
+}
+
+static void a_turn_bears_few_handshakes(void **state) {
+  (void)state;
+  enum {
+    CROWD = LW_ARRAY_SIZE(crowd_conns)
+  };
+  static char hello[4096];
+  peer peers[CROWD];
+  const char *why = NULL;
+  lw_listener *door = lw_listener_open("127.0.0.1", 0, on_crowd, NULL, &why);
+  assert_non_null(door);
+  crowd_size = 0;
+  for (size_t i = 0; i < CROWD; i++) peer_open(&peers[i], lw_listener_port(door));
+  TURN_UNTIL(crowd_size == CROWD);
+  SSL_do_handshake(client.ssl);
+  ERR_clear_error();
+  int n = BIO_read(client.out, hello, sizeof hello);
+  assert_in_range(n, 1, sizeof hello - 1);
+  for (size_t i = 0; i < CROWD; i++) peer_send_bytes(&peers[i], hello, (size_t)n);
+  turn_for(0); /* one poll */
+  assert_in_range(count_answered(peers, CROWD), 1, 8);
+  TURN_UNTIL(count_answered(peers, CROWD) == CROWD);
+  for (size_t i = 0; i < CROWD; i++) {
+    lw_conn_close(crowd_conns[i], LW_CLOSE_RESET);
+    peer_close(&peers[i], false);
+  }
+  lw_listener_close(door);
+}
+
 /* A peer that asks for answers (here: key updates) and takes none is cut off. */
 static void a_peer_that_asks_and_does_not_read_is_bounded(void **state) {
   (void)state;
@@ -457,6 +509,7 @@ int main(void) {
       TEST(a_paused_connection_is_told_nothing),
       TEST(the_write_deadline_sees_the_encrypted_bytes_too),
       TEST(a_peer_that_asks_and_does_not_read_is_bounded),
+      TEST(a_turn_bears_few_handshakes),
       TEST(close_notify_is_an_end),
       TEST(an_end_without_close_notify_is_broken),
       TEST(an_end_in_the_handshake_is_broken),
