@@ -83,6 +83,7 @@ void lw_facts_write(lw_body *b) {
   lw_put(b, ",\"version\":\"" LW_VERSION "\"");
   put_text_or_null(b, ",\"script\":", facts.script);
   put_model_url(b);
+  put_text_or_null(b, ",\"url\":", facts.url);
   put_text_or_null(b, ",\"report_addr\":", facts.report_addr);
   lw_put(b, ",\"uptime\":");
   lw_put_number(b, round((double)(lw_now_ns() - facts.started_ns) / 1e6) / 1000);
@@ -110,5 +111,6 @@ void lw_facts_note_reload(char *error) {
 
 void lw_facts_fini(void) {
   free(facts.reload_error);
+  free(facts.url);
   facts = (lw_facts){0};
 }

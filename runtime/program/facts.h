@@ -12,6 +12,7 @@ typedef struct lw_facts {
   double started_s;                 /* wall clock */
   uint64_t started_ns;              /* monotonic */
   uint64_t reloads, reload_failures;
+  char *url;          /* as advertised. Owned */
   char *reload_error; /* why the last reload failed; NULL: it did not. Owned */
 } lw_facts;
 

@@ -101,16 +101,17 @@ static char *advertised_url(int port) {
 
 static void start_reports(int port) {
   const char *format = getenv("DELETE_REQUESTS_FORMAT");
-  char *url = advertised_url(port);
+  lw_facts *facts = lw_facts_get();
+  free(facts->url);
+  facts->url = advertised_url(port);
   lw_report_settings settings = {
       .addresses = serve.set.report_addr,
       .worker_id = serve.set.container_id,
       .master_token = serve.set.master_token,
-      .url = url,
+      .url = facts->url,
       .delete_requests_v1 = format && strcmp(format, "v1") == 0,
   };
   if (serve.set.report_addr) lw_report_start(&settings, lw_service_get()->account);
-  free(url);
 }
 
 /* -- what can go wrong at the start -- */

@@ -200,6 +200,8 @@ def test_status_of_reports(start, model):
     wait_until(lambda: status_of(worker)["reports"]["taken"] >= 1, "a report")
     seen = status_of(worker)
     assert seen["report_addr"] == model.url and seen["reports"]["last_taken"] <= seen["now"]
+    assert seen["url"] == f"http://127.0.0.1:{worker.port}"
+    assert f"advertised {seen['url']}" in ask_status(worker).stdout
 
 
 def test_texts_are_escaped(start, model):

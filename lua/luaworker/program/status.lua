@@ -100,6 +100,7 @@ local function print_reports(status)
     print_row("reports", "none: REPORT_ADDR is not set")
     return
   end
+  print_row("advertised", "%s", plain(status.url))
   local last = reports.last_taken ~= null
     and (", the last %s ago"):format(since(status, reports.last_taken))
   print_row("reports", "to %s: %d taken%s, %d failed", plain(status.report_addr), reports.taken,
