@@ -108,6 +108,16 @@ def test_the_model_url_override_is_where_health_is_asked(start, model, autoscale
     assert worker.get("/ping").status == 200
 
 
+def test_the_environment_names_the_health_check(start, model, autoscaler):
+    held = model.hold("/alive")
+    start(environment={"REPORT_ADDR": autoscaler.url, "MODEL_HEALTH_ENDPOINT": "alive", **FAST})
+    exchange = held.next()
+    assert not [r for r in autoscaler.reports if r["loadtime"]]
+    model.on("/alive", answers(b""))
+    exchange.answer(200, b"")
+    autoscaler.wait_loaded()
+
+
 def test_the_scripts_log_goes_before_the_option(start, autoscaler, log, tmp_path):
     other = tmp_path / "other.log"
     other.write_text("has started\n")

@@ -3,6 +3,7 @@
 autoscaler that is away, slow or mad harms nobody, loses nothing and hears nothing twice."""
 
 import signal
+import socket
 import time
 
 import pytest
@@ -117,6 +118,34 @@ def test_sums_and_endings(start, model, autoscaler):
     wait_until(lambda: served() > 0, "served workload")
     totals = worker.counters()
     assert (totals["success"], totals["error"], totals["cancelled"]) == (1, 1, 1)
+
+
+def test_endings_in_the_older_form(start, model, autoscaler):
+    model.on("/generate", echo)
+    model.on("/serial", answers(b"", status=500))
+    autoscaler.on("/delete_requests/", answers(b"{}"))
+    worker = start(WORK, environment=environment(autoscaler, DELETE_REQUESTS_FORMAT="v1"))
+    for n, target in ((1, "/generate"), (2, "/serial"), (3, "/generate")):
+        worker.post(target, auth=numbered(n))
+    worker.signal(signal.SIGTERM)
+    worker.expect_exit(0)
+    told = {True: [], False: []}
+    for exchange in autoscaler.seen("/delete_requests/"):
+        body = exchange.json()
+        assert set(body) == {"worker_id", "mtoken", "request_idxs", "success"}, body
+        told[body["success"]] += body["request_idxs"]
+    assert told == {True: [1001, 1003], False: [1002]}
+
+
+def test_the_advertised_url(start, autoscaler):
+    """The host's port, where the cloud has mapped ours to another."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mapped = {f"VAST_TCP_PORT_{port}": "40123", f"VAST_TCP_PORT_{port + 1}": "40124"}
+    where = environment(autoscaler, PUBLIC_IPADDR="1.2.3.4", **mapped)
+    start(WORK, options=["--port", port, "--internal-port", 0], environment=where)
+    assert autoscaler.wait_loaded()["url"] == "http://1.2.3.4:40123"
 
 
 def test_errors_and_their_end_are_told_at_once(start, autoscaler, tmp_path):
