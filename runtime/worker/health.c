@@ -212,7 +212,7 @@ void lw_health_start(const lw_health_settings *s, const lw_health_events *events
 }
 
 void lw_health_probe(void) {
-  if (health.running) begin_check();
+  if (health.running && health.said == WELL) begin_check();
 }
 
 void lw_health_stop(void) {

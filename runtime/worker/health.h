@@ -33,8 +33,10 @@ typedef struct lw_health_events { /* in the drain; each may stop or start health
 /* Texts are copied. The account says how many requests are at work. Ends what ran before. */
 void lw_health_start(const lw_health_settings *s, const lw_health_events *events,
                      const lw_account *account);
-void lw_health_probe(void); /* look now; no-op while a check is under way or none runs */
-void lw_health_stop(void);  /* also when it never started */
+/* Somebody is in doubt: look now. No-op while a check is under way, none runs, or the model is not
+ * known to be well: then it is looked at every 2 s. */
+void lw_health_probe(void);
+void lw_health_stop(void); /* also when it never started */
 /* What the last check found, such as "health check http://... answered with status 503"; "" before
  * the first has ended. */
 const char *lw_health_last(void);

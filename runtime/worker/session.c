@@ -17,7 +17,7 @@ enum {
   LOOK_MS = 5000,
   CALLS_MAX = 32,     /* on_close calls at once */
   WAITING_MAX = 1000, /* more that wait for theirs */
-  CALL_MS = 10000,    /* one takes no longer, and no client waits longer for it (plus one look) */
+  CALL_MS = 10000,    /* one takes no longer, nor does a client wait longer for its beginning */
   HERE_MAX = 100000,  /* sessions, also when max_sessions says nothing */
 };
 #define TEXT_SUM_MAX ((size_t)256 << 20) /* bytes of all that clients gave us to keep */

@@ -2,9 +2,11 @@
 """A model that falls ill, dies and comes back, hangs at work, or is only slow: what the fleet is told,
 and that it is not told what is not so."""
 
+import re
 import socket
 import time
 
+from harness.message import post
 from harness.model import FakeModel, answers, echo, refused_url, says
 from harness.timing import SLOW, wait_until
 from harness.worker import PLAIN
@@ -74,6 +76,18 @@ def test_a_model_that_dies_and_comes_back(start, autoscaler):
         assert worker.post("/generate").status == 200
     finally:
         again.stop()
+
+
+def test_many_refused_requests_are_few_checks(start, autoscaler):
+    """Once the model is known to be ill it is looked at in its time, not for each request."""
+    worker = start(PLAIN, model=refused_url(), environment={"REPORT_ADDR": autoscaler.url})
+    client = worker.connect()
+    for _ in range(100):
+        client.send(post("/generate"))
+        assert client.read_response().status == 502
+    text = worker.ask_internal("GET", "/metrics").body.decode()
+    checks = re.search(r"^luaworker_health_checks_total (\d+)$", text, re.M)
+    assert int(checks.group(1)) < 20, checks
 
 
 def test_a_model_that_is_never_there(start, autoscaler):
