@@ -4,6 +4,7 @@
 #include "exchange/address.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static bool begins(lw_span text, const char *with) {
   size_t n = strlen(with);
@@ -98,4 +99,16 @@ char *lw_address_shown(lw_span address) {
   while (n < path.n && path.p[n] != '?' && path.p[n] != '#') n++;
   return lw_printf_dup("%.*s%.*s%s", (int)origin.n, origin.p, (int)n, path.p,
                        n < path.n ? "?..." : "");
+}
+
+char *lw_address_shown_all(const char *addresses) {
+  char *all = lw_strdup("");
+  lw_span rest = lw_span_of(addresses), address;
+  while (lw_span_next(&rest, ',', &address)) {
+    char *one = lw_address_shown(address), *before = all;
+    all = lw_printf_dup("%s%s%s", before, *before ? "," : "", one);
+    free(before);
+    free(one);
+  }
+  return all;
 }

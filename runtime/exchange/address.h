@@ -33,3 +33,5 @@ lw_span lw_address_origin(lw_span address);
 /* For messages that need the path, too: no user name, password, query and fragment, where people
  * put keys; "?..." says that something was left out. To be freed. */
 char *lw_address_shown(lw_span address);
+/* The same of each address in a list with commas. To be freed. */
+char *lw_address_shown_all(const char *addresses);

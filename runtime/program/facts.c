@@ -111,6 +111,7 @@ void lw_facts_note_reload(char *error) {
 
 void lw_facts_fini(void) {
   free(facts.reload_error);
+  free(facts.report_addr);
   free(facts.url);
   facts = (lw_facts){0};
 }

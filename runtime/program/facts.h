@@ -7,10 +7,11 @@
 #include "wire/json_put.h"
 
 typedef struct lw_facts {
-  const char *script, *report_addr; /* borrowed; the latter NULL: reports to nobody */
-  lw_generation *generation;        /* the present one; NULL: none */
-  double started_s;                 /* wall clock */
-  uint64_t started_ns;              /* monotonic */
+  const char *script;        /* borrowed */
+  char *report_addr;         /* without its secrets; NULL: reports to nobody. Owned */
+  lw_generation *generation; /* the present one; NULL: none */
+  double started_s;          /* wall clock */
+  uint64_t started_ns;       /* monotonic */
   uint64_t reloads, reload_failures;
   char *url;          /* as advertised. Owned */
   char *reload_error; /* why the last reload failed; NULL: it did not. Owned */

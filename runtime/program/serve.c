@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "exchange/address.h"
 #include "floor/log.h"
 #include "loop/loop.h"
 #include "program/certificate.h"
@@ -148,7 +149,7 @@ static void on_key(void) { lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from the a
 
 static void on_key_retry(const char *why) {
   if (lw_ready_gate(LW_GATE_KEY).state != LW_GATE_WAITING) return;
-  lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it: %s", serve.set.report_addr, why);
+  lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it: %s", lw_facts_get()->report_addr, why);
 }
 
 static void on_key_failure(const char *why) {
@@ -180,7 +181,7 @@ static bool start_key(void) {
   }
   if (serve.set.public_key) return load_public_key();
   if (serve.set.report_addr) {
-    lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it", serve.set.report_addr);
+    lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it", lw_facts_get()->report_addr);
     lw_pubkey_start(serve.set.report_addr, s->auth,
                     &(lw_pubkey_events){on_key, on_key_retry, on_key_failure});
     return true;
@@ -446,7 +447,7 @@ static void setup_service(void) {
 static int serve_script(void) {
   lw_facts *f = lw_facts_get();
   f->script = serve.set.script;
-  f->report_addr = serve.set.report_addr;
+  if (serve.set.report_addr) f->report_addr = lw_address_shown_all(serve.set.report_addr);
   f->started_s = lw_wall_s();
   f->started_ns = lw_now_ns();
   lw_program_raise_limits();

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/address.h"
 #include "exchange/upstream.h"
 #include "floor/log.h"
 #include "worker/pace.h"
@@ -43,8 +44,10 @@ static void tell_failure(void) {
   if (fetch.failed) return;
   fetch.failed = true;
   lw_timer_stop(&fetch.patience);
-  char *text = lw_printf_dup("Failed to get Serverless public key from %s: %s", fetch.addresses,
+  char *shown = lw_address_shown_all(fetch.addresses);
+  char *text = lw_printf_dup("Failed to get Serverless public key from %s: %s", shown,
                              *fetch.error ? fetch.error : "no answer yet");
+  free(shown);
   lw_error("%s", text);
   if (fetch.events.on_failure) fetch.events.on_failure(text);
   free(text);

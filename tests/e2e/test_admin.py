@@ -270,6 +270,17 @@ def test_command_json(worker):
     assert ask_status(worker, "--json").returncode == 1
 
 
+def test_the_autoscalers_address_is_shown_without_its_secrets(start):
+    address = "http://user:secret1@127.0.0.1:1/base?key=secret2"
+    environment = {"REPORT_ADDR": address, "LUAWORKER_TEST_PACE": "20"}
+    worker = start(environment=environment, unsecured=False)
+    wait_until(lambda: "refused" in gate(status_of(worker), "key")["why"], "no key")
+    assert status_of(worker)["report_addr"] == "http://127.0.0.1:1/base?..."
+    wait_until(lambda: gate(status_of(worker), "key")["state"] == "failed", "giving up")
+    for text in (str(status_of(worker)), ask_status(worker).stdout, worker.log.text()):
+        assert "127.0.0.1:1" in text and "secret" not in text, text
+
+
 def test_command_takes_several_forms_of_the_address(worker):
     port = worker.internal_port
     for address in (

@@ -89,6 +89,14 @@ static void shown_without_secrets(void **state) {
   }
 }
 
+static void lists_are_shown_without_secrets(void **state) {
+  (void)state;
+  assert_text(lw_address_shown_all("http://a:1/x,https://u:p@b/?k=v,unix:/c"),
+              "http://a:1/x,https://b/?...,unix:/c");
+  assert_text(lw_address_shown_all("u:p@a"), "a");
+  assert_text(lw_address_shown_all(""), "");
+}
+
 static void joining(void **state) {
   (void)state;
   const char *cases[][2] = {
@@ -112,6 +120,7 @@ int main(void) {
       cmocka_unit_test(bad_ones),
       cmocka_unit_test(a_socket_has_a_longest_path),
       cmocka_unit_test(shown_without_secrets),
+      cmocka_unit_test(lists_are_shown_without_secrets),
       cmocka_unit_test(joining),
   };
   return cmocka_run_group_tests_name("address", tests, NULL, NULL);
