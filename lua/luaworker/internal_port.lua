@@ -46,10 +46,19 @@ function internal_port.url(address, path)
   return ("http://%s:%d%s"):format(host, port, path)
 end
 
+--- What others wrote, in one line and without control characters.
+function internal_port.plain(text)
+  return (text:gsub("%c+", " "))
+end
+
 --- Ends the program: `url` can't be asked, and why.
 function internal_port.fail(url, format, ...)
   cli.fail(3, "can't ask %s: %s. Does the worker run on this machine? Its log says where "
     .. "its internal port is; name that with --internal-addr HOST:PORT", url, format:format(...))
+end
+
+function internal_port.fail_foreign(url)
+  internal_port.fail(url, "what answers there is no worker's internal port")
 end
 
 --- One request without a body: the answer's text, what it says as JSON, and its status. Waits
@@ -61,7 +70,8 @@ function internal_port.ask(method, url, seconds)
   local ok, text = pcall(response.body, response)
   if not ok then internal_port.fail(url, "%s", tostring(text)) end
   if response.status >= 300 then
-    internal_port.fail(url, "it answered with status %d: %s", response.status, text:sub(1, 200))
+    local shown = internal_port.plain(text:sub(1, 200))
+    internal_port.fail(url, "it answered with status %d: %s", response.status, shown)
   end
   return text, worker.json.decode(text), response.status
 end

@@ -149,7 +149,8 @@ static void on_key(void) { lw_ready_set(LW_GATE_KEY, LW_GATE_PASSED, "from the a
 
 static void on_key_retry(const char *why) {
   if (lw_ready_gate(LW_GATE_KEY).state != LW_GATE_WAITING) return;
-  lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it: %s", lw_facts_get()->report_addr, why);
+  lw_ready_set(LW_GATE_KEY, LW_GATE_WAITING, "asking %s for it: %s", lw_facts_get()->report_addr,
+               why);
 }
 
 static void on_key_failure(const char *why) {

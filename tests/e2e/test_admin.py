@@ -307,6 +307,30 @@ def test_command_finds_nobody(model):
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        *("[]", "null", "", "no json", '{"gates": [1]}', '{"gates": []}'),
+        *('{"ready": true, "gates": []}', '{"ready": true, "now": 1, "since": "x", "gates": []}'),
+        *('{"drained": true}', '{"drained": true, "seconds": "x", "in_flight": 0}'),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "drain"])
+def test_commands_at_another_server(model, command, said):
+    """Not 1, which says something of a worker; in one line, not half a table."""
+    model.on("/" + command, answers(said.encode()))
+    ended = run(command, model.url)
+    assert ended.returncode == 3 and ended.stdout == "", ended
+    assert "no worker's internal port" in ended.stderr and ended.stderr.count("\n") == 1, ended
+
+
+@pytest.mark.parametrize("command", ["status", "drain"])
+def test_what_another_server_says_does_not_reach_the_terminal_raw(model, command):
+    model.on("/" + command, answers(b"\x1b[31mred\x07\n", status=500))
+    ended = run(command, model.url)
+    assert ended.returncode == 3 and "red" in ended.stderr and "\x1b" not in ended.stderr, ended
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["--bogus"], ["127.0.0.1:x"], ["127.0.0.1:70000"], ["::1"], ["a b"], ["one", "two"]],
     ids=" ".join,

@@ -20,8 +20,9 @@ local options = cli.parse(arg, {
 local url = internal_port.url(options[1] or options.internal_addr or "", "/drain")
 local _, answer, status = internal_port.ask("POST", ("%s?timeout=%s"):format(url, options.timeout),
   options.timeout)
-if type(answer) ~= "table" or answer.drained == nil then
-  internal_port.fail(url, "what answers there is no worker's internal port")
+if type(answer) ~= "table" or type(answer.seconds) ~= "number"
+  or type(answer.in_flight) ~= "number" then
+  internal_port.fail_foreign(url)
 end
 if status == 200 then
   print(("drained after %.1f s"):format(answer.seconds))

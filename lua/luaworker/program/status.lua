@@ -5,7 +5,7 @@ local worker = require "luaworker"
 local cli = require "luaworker.cli"
 local internal_port = require "luaworker.internal_port"
 
-local null = worker.json.null
+local null, plain = worker.json.null, internal_port.plain
 
 local options = cli.parse(arg, {
   usage = "luaworker status",
@@ -20,10 +20,16 @@ local options = cli.parse(arg, {
 local function ask(url)
   local text, status = internal_port.ask("GET", url)
   if type(status) == "table" and type(status.gates) == "table" then return text, status end
-  internal_port.fail(url, "what answers there is no worker's internal port")
+  internal_port.fail_foreign(url)
 end
 
 -- For a person --
+
+local lines = {} -- printed at the end: half of them would be no answer
+
+local function put_line(line)
+  lines[#lines + 1] = line
+end
 
 local function duration(seconds)
   local s = math.max(seconds, 0)
@@ -36,11 +42,6 @@ end
 --- By the worker's own clock.
 local function since(status, moment)
   return moment ~= null and duration(status.now - moment) or ""
-end
-
---- What others wrote, in one line and without control characters.
-local function plain(text)
-  return (text:gsub("%c+", " "))
 end
 
 --- The first closed gate with its reason, and the names of the others. One that failed goes first.
@@ -70,59 +71,59 @@ local function headline(status)
   return "not ready: " .. table.concat(reasons, "; ")
 end
 
-local function print_row(name, format, ...)
-  print(("%-10s %s"):format(name, format:format(...)))
+local function put_row(name, format, ...)
+  put_line(("%-10s %s"):format(name, format:format(...)))
 end
 
-local function print_gates(status)
+local function put_gates(status)
   for _, gate in ipairs(status.gates) do
     local used = gate.state ~= "unused"
     local row = ("  %-9s %-8s %-12s %s"):format(gate.name, gate.state,
       used and since(status, gate.since) or "", plain(gate.why))
-    print((row:gsub("%s+$", "")))
+    put_line((row:gsub("%s+$", "")))
   end
 end
 
-local function print_load(status)
+local function put_load(status)
   local perf = status.max_perf > 0 and ("%.6g/s at most"):format(status.max_perf)
     or "no max_perf yet"
-  print_row("load", "%d in flight, %d queued, %d sessions; workload %.6g, %s", status.in_flight,
+  put_row("load", "%d in flight, %d queued, %d sessions; workload %.6g, %s", status.in_flight,
     status.queued, status.sessions, status.workload, perf)
   local totals = status.totals
-  print_row("requests", "%d received: %d success, %d error, %d cancelled, %d rejected",
+  put_row("requests", "%d received: %d success, %d error, %d cancelled, %d rejected",
     totals.received.requests, totals.success.requests, totals.error.requests,
     totals.cancelled.requests, totals.rejected.requests)
 end
 
-local function print_reports(status)
+local function put_reports(status)
   local reports = status.reports
   if status.report_addr == null then
-    print_row("reports", "none: REPORT_ADDR is not set")
+    put_row("reports", "none: REPORT_ADDR is not set")
     return
   end
-  print_row("advertised", "%s", plain(status.url))
+  put_row("advertised", "%s", plain(status.url))
   local last = reports.last_taken ~= null
     and (", the last %s ago"):format(since(status, reports.last_taken))
-  print_row("reports", "to %s: %d taken%s, %d failed", plain(status.report_addr), reports.taken,
+  put_row("reports", "to %s: %d taken%s, %d failed", plain(status.report_addr), reports.taken,
     last or "", reports.failures)
-  if reports.error ~= "" then print_row("", "%s", plain(reports.error)) end
+  if reports.error ~= "" then put_row("", "%s", plain(reports.error)) end
 end
 
-local function print_status(status)
-  print(headline(status))
-  print_gates(status)
-  print_load(status)
-  print_reports(status)
-  print_row("signatures", status.unsecured and "not checked: UNSECURED"
+local function put_status(status)
+  put_line(headline(status))
+  put_gates(status)
+  put_load(status)
+  put_reports(status)
+  put_row("signatures", status.unsecured and "not checked: UNSECURED"
     or status.key_present and "checked" or "all refused: there is no key")
   if status.certificate_expiry ~= null then
-    print_row("TLS", "certificate good until %s", os.date("%Y-%m-%d", status.certificate_expiry))
+    put_row("TLS", "certificate good until %s", os.date("%Y-%m-%d", status.certificate_expiry))
   end
-  print_row("model", "%s", status.model_url ~= null and plain(status.model_url) or "none")
-  print_row("script", "%s, generation %d, luaworker %s, up %s", plain(status.script),
+  put_row("model", "%s", status.model_url ~= null and plain(status.model_url) or "none")
+  put_row("script", "%s, generation %d, luaworker %s, up %s", plain(status.script),
     status.generation, status.version, duration(status.uptime))
   if status.reload_error ~= null then
-    print_row("reload", "failed: %s", plain(status.reload_error))
+    put_row("reload", "failed: %s", plain(status.reload_error))
   end
 end
 
@@ -131,6 +132,7 @@ local text, status = ask(url)
 if options.json then
   io.stdout:write(text)
 else
-  print_status(status)
+  if not pcall(put_status, status) then internal_port.fail_foreign(url) end
+  print(table.concat(lines, "\n"))
 end
 cli.exit(status.ready and 0 or 1)
