@@ -146,9 +146,16 @@ static ssize_t fetch(log_file *f, size_t most) {
       f->mark_n = 0;
     }
   }
-  ssize_t n = pread(f->fd, buffer, f->mark_n + most, (off_t)(f->offset - f->mark_n));
+  off_t at = (off_t)(f->offset - f->mark_n);
+  ssize_t n = pread(f->fd, buffer, f->mark_n + most, at);
   if (n < 0) return FAILED;
   if ((size_t)n < f->mark_n || memcmp(buffer, f->mark, f->mark_n) != 0) return TRUNCATED;
+  if ((size_t)n == f->mark_n) return 0;
+  /* One read takes more than one look at the file: it may have been truncated between them. */
+  char again[MARK];
+  ssize_t same = LW_MIN(n, (ssize_t)MARK);
+  if (pread(f->fd, again, (size_t)same, at) != same) return TRUNCATED;
+  if (memcmp(again, buffer, (size_t)same) != 0) return TRUNCATED;
   return n - (ssize_t)f->mark_n;
 }
 
