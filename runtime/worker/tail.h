@@ -11,12 +11,13 @@
  * held is then looked for in a copy beside it. A hole that a writer without O_APPEND leaves at the
  * beginning is passed over.
  *
- * Lost is only what nobody could find: bytes that were written between the copy and the truncation,
- * or truncated, unlinked or compressed before the loop had a turn, without a copy that was made for
- * it (one appended to an older file is none). A file that was truncated and has again grown beyond
- * the place with the very same 256 bytes before it is taken for one that only grew. A writer of the
- * old file that was quiet for 5 s while the new one already grew is no longer heard. Bytes that are
- * overwritten in place are not seen. A log that is replaced by an edited copy is read again.
+ * Lost is only what nobody could find: bytes that were written between the copy and the truncation;
+ * those truncated, unlinked or compressed before the loop had a turn, unless a copy was made for
+ * them (text appended to an older file is none, nor is a second copy in the same turn). A
+ * truncation can't be noticed of a file that was empty at the last look, or that has grown beyond
+ * the place again with the very same 256 bytes before it. A writer of the old file that was quiet
+ * for 5 s while the new one already grew is no longer heard. Read twice are edited copies that
+ * replace the log, and a copy that somebody else made beside it just before a rotation by rename.
  * Files are read in the loop's thread: a network file system that hangs, hangs the loop. */
 #pragma once
 
