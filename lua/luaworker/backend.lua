@@ -2,7 +2,6 @@
 -- From a script's tables to routes in C: worker.backend, worker.get, worker.post and the like. A
 -- mistake raises nothing where it is made; all of them come out together when the script is loaded.
 local base = require "luaworker.base"
-local benchmark = require "luaworker.benchmark"
 local job = require "luaworker.job"
 local model = require "luaworker.model"
 local options = require "luaworker.options"
@@ -143,7 +142,8 @@ local function kind_and_entry(one, opts)
   return C.LW_ROUTE_WORK, entry_of_work(opts, label)
 end
 
--- The route whose speed is reported: told in the script, or to be measured.
+-- The route whose speed is reported: told in the script, or to be measured. What measures is read
+-- when it is to run: every start would be longer by it.
 local function set_benchmark(router, added, path, opts, entry, note)
   local fixed = opts.benchmark.max_perf
   local name = fixed and "max_perf" or "benchmark_job"
@@ -151,8 +151,10 @@ local function set_benchmark(router, added, path, opts, entry, note)
     C.lw_api_route_url(added, base.span)
     return base.text(base.span)
   end
-  local number = fixed
-    or job.keep("benchmark", benchmark.job(path, opts, entry, find_url), "benchmark: ")
+  local function measure()
+    return require("luaworker.benchmark").run(path, opts, entry, find_url)
+  end
+  local number = fixed or job.keep("benchmark", measure, "benchmark: ")
   note_failed(C.lw_api_router_number(router, name, number), "benchmark", note)
   note_failed(C.lw_api_router_text(router, "benchmark_route", path, #path), "benchmark", note)
 end

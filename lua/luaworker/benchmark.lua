@@ -232,18 +232,16 @@ local function run_all(run)
   return rates[#rates]
 end
 
---- The job that measures a route: returns workload/s, or nil and why not. opts: the route's and the
---- backend's; entry: its hooks, see backend.lua; find_url(): where its requests go.
-function benchmark.job(path, opts, entry, find_url)
+--- Measures a route: workload/s, or nil and why not. opts: the route's and the backend's; entry:
+--- its hooks, see backend.lua; find_url(): where its requests go.
+function benchmark.run(path, opts, entry, find_url)
   local spec = opts.benchmark
-  return function()
-    return run_all {
-      entry = entry, opts = opts, path = path, url = find_url(),
-      source = sample.source_of(opts), number = 0,
-      rounds = spec.runs or RUNS, seconds = spec.timeout or ROUND_SECONDS,
-      concurrency = opts.allow_parallel_requests and (spec.concurrency or CONCURRENCY) or 1,
-    }
-  end
+  return run_all {
+    entry = entry, opts = opts, path = path, url = find_url(),
+    source = sample.source_of(opts), number = 0,
+    rounds = spec.runs or RUNS, seconds = spec.timeout or ROUND_SECONDS,
+    concurrency = opts.allow_parallel_requests and (spec.concurrency or CONCURRENCY) or 1,
+  }
 end
 
 return benchmark

@@ -28,9 +28,9 @@ local function measure(opts, hooks, answer)
   seen, behave = {}, answer or ok
   local entry = hooks or {}
   entry.label, entry.workload = "POST /a", entry.workload or route.DEFAULT_WORKLOAD
-  local fine, rate, why = pcall(benchmark.job("/a", opts, entry, function()
+  local fine, rate, why = pcall(benchmark.run, "/a", opts, entry, function()
     return url .. (opts.endpoint or "/m")
-  end))
+  end)
   if fine then return rate, why end
   return nil, nil, tostring(rate)
 end
