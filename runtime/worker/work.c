@@ -236,6 +236,8 @@ lw_upstream *lw_work_call(lw_work *w, lw_wake *wake) {
   send_field(u, LW_SPAN("X-Request-Id"), lw_span_of(w->request->id));
   if (w->model_body) {
     lw_upstream_body(u, w->model_body, (lw_span){w->model_body->p, w->model_body->n});
+    lw_body_unref(w->model_body); /* the upstream holds it until it is sent */
+    w->model_body = NULL;
   } else {
     lw_upstream_body(u, w->request->body, w->payload);
   }
@@ -252,8 +254,6 @@ static bool has_model(lw_work *w) {
 /* The bytes to send are referenced by the upstream; nobody reads the rest of the request again. */
 static void drop_bodies(lw_work *w) {
   drop_envelope(w);
-  lw_body_unref(w->model_body);
-  w->model_body = NULL;
   lw_request_drop_body(w->request);
 }
 
