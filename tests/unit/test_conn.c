@@ -138,8 +138,9 @@ static void bytes_travel_both_ways(void **state) {
   assert_int_equal(lw_conn_count(), 1);
 }
 
-/* A peer that vanished without a word is found out by the kernel. */
-static void silence_is_asked_about(void **state) {
+/* Said of the listener, and so of what it accepts: a peer that vanished without a word is found out
+ * by the kernel, and no token waits for the acknowledgement of the one before. */
+static void options_of_the_listener_hold(void **state) {
   (void)state;
   struct sockaddr_in ours, theirs;
   socklen_t size = sizeof ours;
@@ -149,11 +150,13 @@ static void silence_is_asked_about(void **state) {
     size = sizeof theirs;
     if (getpeername(fd, (struct sockaddr *)&theirs, &size) != 0) continue;
     if (theirs.sin_family != AF_INET || theirs.sin_port != ours.sin_port) continue;
-    int on = 0, idle_s = 0;
+    int on = 0, idle_s = 0, no_delay = 0;
     size = sizeof on;
     getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size);
     getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &size);
+    getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size);
     assert_int_equal(on, 1);
+    assert_true(no_delay);
     assert_int_equal(idle_s, 60);
     found++;
   }
@@ -475,7 +478,7 @@ int main(void) {
   lw_loop_fini();
   const struct CMUnitTest tests[] = {
       TEST(bytes_travel_both_ways),
-      TEST(silence_is_asked_about),
+      TEST(options_of_the_listener_hold),
       TEST(the_peer_has_a_name),
       TEST(much_arrives_in_order_at_a_slow_reader),
       TEST(writing_goes_on_while_more_is_added),
