@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -22,7 +23,8 @@ enum {
   BACKLOG = 1024,
   KEEPALIVE_S = 60, /* silence after which the kernel asks whether the peer is still there */
   TLS_OUT_MAX = 128 * 1024, /* a peer that asks for more without reading it is no client */
-  TLS_LOG_MS = 1000,
+  LOG_MS = 1000,           /* one line of a kind in so long: whoever scans the port writes no log */
+  DESCRIPTORS_LEFT = 8,    /* when there are fewer, it is said */
   HANDSHAKES_PER_TURN = 4, /* reads in handshakes; each may cost a signature, up to some ms */
 };
 
@@ -60,6 +62,13 @@ static unsigned open_conns;
 
 static void flush_now(lw_conn *c);
 static void fail_tls(lw_conn *c);
+
+static bool may_log(uint64_t *last_ms) {
+  uint64_t now = lw_now_ms();
+  if (*last_ms && now - *last_ms < LOG_MS) return false;
+  *last_ms = now;
+  return true;
+}
 
 /* What goes to the socket as it is. */
 static inline lw_buf *wire_of(lw_conn *c) { return c->tls ? lw_tls_out(c->tls) : &c->out; }
@@ -262,11 +271,10 @@ static void on_write_deadline(lw_timer *t) {
 
 /* -- TLS -- */
 
-/* One line a second for all connections: whoever scans the port writes no log. */
 static void log_failure(const lw_conn *c) {
   static uint64_t last_ms;
   static unsigned unsaid;
-  if (last_ms && lw_now_ms() - last_ms < TLS_LOG_MS) {
+  if (!may_log(&last_ms)) {
     unsaid++;
     return;
   }
@@ -275,7 +283,6 @@ static void log_failure(const lw_conn *c) {
                   lw_field_text("error", error ? error : "it asks and does not read"),
                   lw_field_int("unsaid", unsaid)};
   lw_log_fields(LW_LOG_INFO, "a TLS connection failed", f, unsaid ? 3 : 2);
-  last_ms = lw_now_ms();
   unsaid = 0;
 }
 
@@ -459,6 +466,17 @@ unsigned lw_conn_count(void) { return open_conns; }
 
 /* -- listening -- */
 
+/* libuv closes connections for which no descriptor is left, and tells nobody. */
+static void watch_descriptors(const lw_conn *c) {
+  static uint64_t last_ms;
+  struct rlimit most;
+  uv_os_fd_t fd;
+  if (uv_fileno((const uv_handle_t *)&c->tcp, &fd) || getrlimit(RLIMIT_NOFILE, &most)) return;
+  if ((rlim_t)fd + DESCRIPTORS_LEFT < most.rlim_cur || !may_log(&last_ms)) return;
+  lw_warn("the limit of %llu open files is nearly reached; connections beyond it are turned away",
+          (unsigned long long)most.rlim_cur);
+}
+
 static void on_connection(uv_stream_t *server, int status) {
   lw_listener *l = server->data;
   if (status < 0) return;
@@ -467,6 +485,7 @@ static void on_connection(uv_stream_t *server, int status) {
     close_now(c, false);
     return;
   }
+  watch_descriptors(c);
   l->on_accept(l->owner, c);
 }
 

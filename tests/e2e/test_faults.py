@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from harness.message import AUTH, envelope, request
 from harness.model import endless, says, streams
-from harness.timing import PATIENCE, SLOW, settle
+from harness.timing import PATIENCE, SLOW, settle, wait_until
 from harness.worker import backend, is_sanitized
 
 FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -213,3 +214,39 @@ def test_stalled_readers_hold_bounded_memory(start, model):
     for client in clients:
         client.close()
     worker.wait_counters(in_flight=0, upstreams=0, timeout=PATIENCE * 4)
+
+
+# -- no descriptors left --
+
+
+def cpu_seconds(worker):
+    """What it has used so far."""
+    fields = pathlib.Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_descriptors_connections_are_turned_away(start, model):
+    """Those that are open go on; the log says why others are not; the loop does not spin."""
+    held = model.hold("/generate")
+    worker = start()
+    client = worker.start("/generate")
+    exchange = held.next().stream_head()
+    exchange.chunk(b"one")
+    response = client.open_response()
+    assert response.read_until(b"one")
+    descriptors = len(os.listdir(f"/proc/{worker.process.pid}/fd"))
+    old = resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE)
+    few = (descriptors + 3, old[1])
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, few)
+    crowd = [socket.create_connection(("127.0.0.1", worker.port), PATIENCE) for _ in range(50)]
+    wait_until(lambda: "turned away" in worker.log.text(), "a word of it")
+    begun = cpu_seconds(worker)
+    time.sleep(0.5)
+    assert cpu_seconds(worker) - begun < 0.25
+    exchange.chunk(b"two")
+    exchange.last_chunk()
+    assert response.read_all().complete
+    for one in crowd:
+        one.close()
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, old)
+    assert worker.get("/ping").status == 200
