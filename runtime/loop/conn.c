@@ -25,6 +25,7 @@ enum {
   TLS_OUT_MAX = 128 * 1024, /* a peer that asks for more without reading it is no client */
   LOG_MS = 1000,           /* one line of a kind in so long: whoever scans the port writes no log */
   DESCRIPTORS_LEFT = 8,    /* when there are fewer, it is said */
+  READS_PER_TURN = 4,      /* of one connection; libuv alone would take 32 */
   HANDSHAKES_PER_TURN = 4, /* reads in handshakes; each may cost a signature, up to some ms */
 };
 
@@ -311,29 +312,36 @@ static void take_sealed(lw_conn *c, const char *p, size_t n) {
 
 /* -- reading -- */
 
-static unsigned handshakes; /* read from in this turn */
+static struct {
+  lw_wake end;
+  unsigned handshakes, reads; /* the latter in a row, by: */
+  const lw_conn *reader;
+} turn;
 
-static void run_new_turn(lw_wake *w) {
+static void run_turn_end(lw_wake *w) {
   (void)w;
-  handshakes = 0;
+  turn.handshakes = turn.reads = 0;
 }
 
 static bool shakes_hands(const lw_conn *c) {
   return c->tls && !c->failed && !lw_tls_is_open(c->tls);
 }
 
-static bool may_shake_hands(void) {
-  static lw_wake new_turn;
-  if (!new_turn.run) lw_wake_init(&new_turn, run_new_turn);
-  lw_loop_wake(&new_turn);
-  return handshakes++ < HANDSHAKES_PER_TURN;
+/* The others' turn comes after this one's. */
+static bool may_read(const lw_conn *c) {
+  if (!turn.end.run) lw_wake_init(&turn.end, run_turn_end);
+  lw_loop_wake(&turn.end);
+  if (shakes_hands(c)) return turn.handshakes++ < HANDSHAKES_PER_TURN;
+  if (turn.reader != c) turn.reads = 0;
+  turn.reader = c;
+  return turn.reads++ < READS_PER_TURN;
 }
 
 /* Without a buffer the bytes stay with the kernel, which tells of them again in the next turn. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   (void)suggested;
-  bool later = shakes_hands(handle->data) && !may_shake_hands();
-  *buf = uv_buf_init(later ? NULL : read_buffer, later ? 0 : READ_SIZE);
+  bool now = may_read(handle->data);
+  *buf = uv_buf_init(now ? read_buffer : NULL, now ? READ_SIZE : 0);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {

@@ -234,6 +234,24 @@ static void a_paused_connection_reads_nothing(void **state) {
   assert_int_equal(server.gone, 0);
 }
 
+/* Each turn takes some of it: others want to be heard, too. */
+static void a_turn_takes_only_so_much_of_one(void **state) {
+  (void)state;
+  static char block[65536];
+  size_t sent = 0, most = 0;
+  lw_conn_pause(server.conn, true);
+  for (ssize_t n; (n = send(client.fd, block, sizeof block, MSG_NOSIGNAL)) > 0;) sent += (size_t)n;
+  assert_true(sent > 1000000);
+  lw_conn_pause(server.conn, false);
+  while (server.n < sent && !server.gone) {
+    size_t before = server.n;
+    turn_for(0); /* one poll */
+    most = LW_MAX(most, server.n - before);
+  }
+  assert_int_equal(server.n, sent);
+  assert_in_range(most, 1, 256 * 1024);
+}
+
 static void the_end_of_the_peer_is_told_once(void **state) {
   (void)state;
   peer_send(&client, "bye");
@@ -483,6 +501,7 @@ int main(void) {
       TEST(much_arrives_in_order_at_a_slow_reader),
       TEST(writing_goes_on_while_more_is_added),
       TEST(a_paused_connection_reads_nothing),
+      TEST(a_turn_takes_only_so_much_of_one),
       TEST(the_end_of_the_peer_is_told_once),
       TEST(a_reset_is_told_as_broken),
       TEST(a_paused_connection_notices_that_its_peer_left),
