@@ -77,6 +77,12 @@ char *lw_printf_dup(const char *format, ...) LW_PRINTF(1, 2);
 /* Monotonic clock, nanoseconds and milliseconds since an arbitrary start. */
 uint64_t lw_now_ns(void);
 static inline uint64_t lw_now_ms(void) { return lw_now_ns() / 1000000; }
+/* A wait given in seconds. 0 or less: 0, which is "none"; the least above it stays above it, and
+ * what is longer than 31 years is as good as for ever, and safe to add to the clock. */
+static inline uint64_t lw_ms(double seconds) {
+  if (!(seconds > 0)) return 0;
+  return seconds < 0.001 ? 1 : (uint64_t)(LW_MIN(seconds, 1e9) * 1000 + 0.5);
+}
 /* Wall clock, seconds since the epoch. */
 double lw_wall_s(void);
 

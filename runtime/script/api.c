@@ -250,8 +250,8 @@ void lw_api_call_body(struct lw_call *c, const char *p, size_t n) {
 
 void lw_api_call_timeouts(struct lw_call *c, double connect, double first_byte, double idle,
                           double total) {
-  c->timeouts = (lw_upstream_timeouts){(uint64_t)(connect * 1000), (uint64_t)(first_byte * 1000),
-                                       (uint64_t)(idle * 1000), (uint64_t)(total * 1000)};
+  c->timeouts =
+      (lw_upstream_timeouts){lw_ms(connect), lw_ms(first_byte), lw_ms(idle), lw_ms(total)};
 }
 
 void lw_api_call_of_model(struct lw_call *c) {

@@ -201,8 +201,7 @@ lw_route *lw_router_find(const lw_router *r, lw_h1_method method, lw_span path, 
   return for_head;
 }
 
-static uint64_t ms(double seconds) { return seconds > 0 ? (uint64_t)(seconds * 1000 + 0.5) : 0; }
-
 lw_upstream_timeouts lw_route_timeouts(const lw_route *r) {
-  return (lw_upstream_timeouts){ms(r->connect), ms(r->first_byte), ms(r->idle), ms(r->total)};
+  return (lw_upstream_timeouts){lw_ms(r->connect), lw_ms(r->first_byte), lw_ms(r->idle),
+                                lw_ms(r->total)};
 }

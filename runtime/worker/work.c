@@ -365,7 +365,7 @@ static lw_code enter_queue(lw_work *w) {
   }
   w->admission = LW_ADMIT_QUEUED;
   if (w->route->max_queue_time >= 0) {
-    lw_timer_start(&w->queue_deadline, (uint64_t)(w->route->max_queue_time * 1000));
+    lw_timer_start(&w->queue_deadline, lw_ms(w->route->max_queue_time));
   }
   return LW_AGAIN;
 }

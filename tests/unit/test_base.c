@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * floor/base: code names, spans, copies, clocks, and how the process ends when it must. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -192,6 +193,18 @@ static void test_out_of_memory(void **state) {
   assert_non_null(strstr(text, "out of memory"));
 }
 
+static void test_seconds_as_ms(void **state) {
+  (void)state;
+  assert_int_equal(lw_ms(0.0015), 2);
+  assert_int_equal(lw_ms(30), 30000);
+  assert_int_equal(lw_ms(0), 0);
+  assert_int_equal(lw_ms(-1), 0);
+  assert_int_equal(lw_ms(NAN), 0);
+  assert_int_equal(lw_ms(1e-9), 1);
+  assert_int_equal(lw_ms(1e300), 1000000000000);
+  assert_int_equal(lw_ms(INFINITY), 1000000000000);
+}
+
 static void test_macros(void **state) {
   (void)state;
   struct outer {
@@ -211,7 +224,7 @@ int main(void) {
       cmocka_unit_test(test_span_next),  cmocka_unit_test(test_copies),
       cmocka_unit_test(test_allocation), cmocka_unit_test(test_clocks),
       cmocka_unit_test(test_die),        cmocka_unit_test(test_out_of_memory),
-      cmocka_unit_test(test_macros),
+      cmocka_unit_test(test_macros),     cmocka_unit_test(test_seconds_as_ms),
   };
   return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -183,6 +183,14 @@ static void timeouts_are_milliseconds(void **state) {
   assert_int_equal(t.total_ms, 3600000);
 }
 
+/* A time that nobody sees is not the same as none. */
+static void the_shortest_timeout(void **state) {
+  (void)state;
+  lw_route *r = add("POST", "/a");
+  assert_int_equal(lw_route_set_number(r, "connect", 1e-9), LW_OK);
+  assert_int_equal(lw_route_timeouts(r).connect_ms, 1);
+}
+
 static void texts_by_name(void **state) {
   (void)state;
   lw_route *r = add("POST", "/a");
@@ -247,6 +255,7 @@ int main(void) {
       TEST(all_methods_of_a_path_fit),
       TEST(numbers_by_name),
       TEST(timeouts_are_milliseconds),
+      TEST(the_shortest_timeout),
       TEST(texts_by_name),
       TEST(sealing_builds_the_urls),
       TEST(the_last_reference_retires),
