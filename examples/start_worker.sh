@@ -17,7 +17,7 @@
 #   MODEL_LOG        the model's log: what it holds is moved to $MODEL_LOG.old
 set -euo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 export REPORT_ADDR=${REPORT_ADDR-https://run.vast.ai}
 export WORKER_PORT=${WORKER_PORT:-3000}
 export USE_SSL=${USE_SSL:-true}
@@ -64,7 +64,7 @@ is_good_pair() { # CERTIFICATE KEY
 make_certificate() {
   local work sign_url status=1
   sign_url=${SIGN_URL:-https://console.vast.ai/api/v0/sign_cert/?instance_id=${CONTAINER_ID:-0}}
-  work=$(mktemp -d)
+  work=$(mktemp -d) || { say "no room for a new key: ${TMPDIR:-/tmp} can't be written to"; return 1; }
   (
     umask 077
     openssl req -new -newkey rsa:2048 -nodes -sha256 -subj "/C=US/ST=CA/CN=pyworker.vast.ai" \

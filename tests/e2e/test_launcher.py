@@ -190,6 +190,30 @@ def test_without_certificate_the_worker_says_why(launch, authority, answer):
     assert b"instance.crt" in output
 
 
+def test_without_room_for_the_key_none_is_made(launch, authority, tmp_path):
+    """(`set -e` counts for nothing in a function that an `if` asks.)"""
+    launched = launch(TMPDIR=str(tmp_path / "nowhere"))
+    launched.process.wait(PATIENCE)
+    output = launched.process.stdout.read().decode()
+    assert "no room for a new key" in output and "/nowhere" in output, output
+    assert not authority.requests and not pathlib.Path("/key").exists()
+
+
+def test_blanks_in_paths_and_a_search_path_for_directories(launch, authority, tmp_path):
+    directory = tmp_path / "a b"
+    directory.mkdir()
+    launched = launch(
+        CDPATH=str(ROOT),
+        SSL_CERT=str(directory / "the certificate"),
+        SSL_KEY=str(directory / "the key"),
+        MODEL_LOG=str(directory / "the log"),
+        TMPDIR=str(directory),
+    )
+    assert get_ping(launched.port(), authority.certificate)
+    assert [one.name for one in sorted(directory.iterdir())] == ["the certificate", "the key"]
+    launched.stop()
+
+
 def test_foreign_certificate_is_not_taken(launch, authority, tmp_path):
     """Signed well, but for another key."""
     key = tmp_path / "other.key"
