@@ -57,6 +57,17 @@ void lw_upstream_consumed(lw_upstream *u);
  * else why it broke off: LW_CLOSED (connection lost, or fewer bytes than announced), LW_TIMEOUT,
  * LW_PROTOCOL. */
 lw_code lw_upstream_ending(const lw_upstream *u);
+/* For callers to whom the status is enough: drops what has come of the body, so that the connection
+ * can be kept. LW_AGAIN while more may come; LW_EOF; or why it ended (status 0: before its head).
+ */
+static inline lw_code lw_upstream_skip_body(lw_upstream *u) {
+  lw_code code = lw_upstream_head(u);
+  if (code != LW_OK) return code;
+  lw_buf *in = lw_upstream_buf(u);
+  lw_buf_consume(in, in->size);
+  lw_upstream_consumed(u);
+  return lw_upstream_ending(u);
+}
 /* One sentence that names the server, for operators: "model http://127.0.0.1:5001 refused the
  * connection"; "" when nothing is wrong. The role is the word before the URL. */
 const char *lw_upstream_error(const lw_upstream *u);

@@ -118,15 +118,10 @@ static void take_bad(bool stalled) {
 
 /* The answer's body is read and dropped, so that the connection can be kept; its head decides. */
 static void look_at_call(void) {
-  lw_code code = lw_upstream_head(health.call);
+  lw_code code = lw_upstream_skip_body(health.call);
   if (code == LW_AGAIN) return;
-  int status = 0;
-  if (code == LW_OK) {
-    lw_buf *in = lw_upstream_buf(health.call);
-    lw_buf_consume(in, in->size);
-    lw_upstream_consumed(health.call);
-    if (lw_upstream_ending(health.call) == LW_AGAIN) return;
-    status = lw_upstream_status(health.call);
+  int status = lw_upstream_status(health.call);
+  if (status) {
     snprintf(health.last, sizeof health.last, "health check %.300s answered with status %d",
              health.shown, status);
   } else {
@@ -137,7 +132,7 @@ static void look_at_call(void) {
   end_check();
   if (status == 200 || (status && !health.url)) {
     take_good(stalled);
-  } else if (code == LW_TIMEOUT && moved) {
+  } else if (!status && code == LW_TIMEOUT && moved) {
     lw_info("%s, but the model is sending answers: that proves nothing", health.last);
     check_later();
   } else {

@@ -291,18 +291,13 @@ static void run_post(post *p) {
     send_attempt(p); /* the wait between two attempts is over */
     return;
   }
-  lw_code code = lw_upstream_head(p->call);
-  if (code == LW_AGAIN) return;
-  if (code != LW_OK) {
+  if (lw_upstream_skip_body(p->call) == LW_AGAIN) return;
+  int status = lw_upstream_status(p->call);
+  if (!status) {
     snprintf(p->error, sizeof p->error, "%s", lw_upstream_error(p->call));
     end_attempt(p, false);
     return;
   }
-  lw_buf *in = lw_upstream_buf(p->call);
-  lw_buf_consume(in, in->size);
-  lw_upstream_consumed(p->call);
-  if (lw_upstream_ending(p->call) == LW_AGAIN) return;
-  int status = lw_upstream_status(p->call);
   snprintf(p->error, sizeof p->error, "autoscaler %.*s answered with status %d",
            (int)LW_MIN(p->address.n, (size_t)200), p->address.p, status);
   end_attempt(p, status >= 200 && status < 300);

@@ -152,13 +152,7 @@ static void note_end(const lw_session *s, lw_code code) {
 
 static void run_call(lw_wake *w) {
   lw_session *s = LW_CONTAINER_OF(w, lw_session, wake);
-  lw_code code = lw_upstream_head(s->call);
-  if (code == LW_OK) {
-    lw_buf *in = lw_upstream_buf(s->call);
-    lw_buf_consume(in, in->size);
-    lw_upstream_consumed(s->call);
-    code = lw_upstream_ending(s->call);
-  }
+  lw_code code = lw_upstream_skip_body(s->call);
   if (code == LW_AGAIN) return;
   note_end(s, code);
   end_call(s);
