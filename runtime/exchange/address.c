@@ -72,6 +72,21 @@ static size_t host_of(lw_span url, size_t *begin) {
   return end;
 }
 
+/* Where in it the host itself begins. */
+static size_t behind_user(lw_span url, size_t host, size_t end) {
+  size_t from = end;
+  while (from > host && url.p[from - 1] != '@') from--;
+  return from;
+}
+
+bool lw_address_is_single(lw_span address) {
+  if (is_unix(address)) return true;
+  size_t host = 0, end = host_of(address, &host), at = behind_user(address, host, end);
+  if (at < end && address.p[at] == '[') return true;
+  while (at < end && strchr("0123456789.", address.p[at])) at++;
+  return at == end || address.p[at] == ':';
+}
+
 lw_span lw_address_origin(lw_span address) {
   static char text[200];
   lw_span socket = lw_address_socket(address);
@@ -80,8 +95,7 @@ lw_span lw_address_origin(lw_span address) {
     return (lw_span){text, LW_MIN((size_t)n, sizeof text - 1)};
   }
   size_t host = 0, end = host_of(address, &host);
-  size_t from = end;
-  while (from > host && address.p[from - 1] != '@') from--;
+  size_t from = behind_user(address, host, end);
   int n = snprintf(text, sizeof text, "%.*s%.*s", (int)LW_MIN(host, 16), address.p,
                    (int)(end - from), address.p + from);
   return (lw_span){text, LW_MIN((size_t)n, sizeof text - 1)};

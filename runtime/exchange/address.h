@@ -24,6 +24,8 @@ lw_span lw_address_socket(lw_span address);
 /* The URL that is asked for: the address itself, or over a socket http://localhost/base. To be
  * freed. */
 char *lw_address_url(lw_span address);
+/* A socket, or a host given by its number: a single place, which needs no looking up. */
+bool lw_address_is_single(lw_span address);
 /* The address of a path below it; `path` begins with /, and slashes at the end of `base` count for
  * nothing. To be freed. */
 char *lw_address_join(const char *base, const char *path);

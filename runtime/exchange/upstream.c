@@ -65,6 +65,7 @@ struct lw_upstream {
   method method, applied_method; /* the second is what the curl handle is set to */
   char *url;                     /* owned; kept for the next call, which often has the same */
   bool url_applied;              /* the curl handle knows it */
+  bool single;                   /* one address, known without looking up */
   const char *applied_ca;
   uint64_t applied_connect_ms;
   lw_fields fields;
@@ -494,14 +495,17 @@ static void apply_url(lw_upstream *u) {
   curl_easy_setopt(u->transfer.easy, CURLOPT_URL, url);
   free(path);
   free(url);
+  u->single = lw_address_is_single(address);
   u->url_applied = true;
 }
 
-/* curl must know the time it has for connecting: of several addresses each gets its part. */
+/* curl must know the time it has for connecting: of several addresses each gets its part. For a
+ * single one our own deadline does, and curl keeps no timer that it would pass by at each event of
+ * any transfer. */
 static void apply_trust_and_patience(lw_upstream *u) {
   CURL *easy = u->transfer.easy;
   const char *ca_file = u->at_model ? pool.ca_file : NULL;
-  uint64_t connect_ms = LW_MIN(u->timeouts.connect_ms, (uint64_t)LONG_MAX);
+  uint64_t connect_ms = u->single ? 0 : LW_MIN(u->timeouts.connect_ms, (uint64_t)LONG_MAX);
   if (ca_file != u->applied_ca) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
   if (connect_ms != u->applied_connect_ms) {
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);

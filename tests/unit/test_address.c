@@ -71,6 +71,19 @@ static void a_socket_has_a_longest_path(void **state) {
   assert_int_equal(lw_address_origin(lw_span_of(address)).n, 199);
 }
 
+static void single_ones(void **state) {
+  (void)state;
+  const char *single[] = {"http://127.0.0.1:5001/a", "http://10.0.0.1", "https://u:p@10.0.0.1/b",
+                          "http://[::1]:80/",        "unix:/m.sock:/a", "HTTP://127.1?q"};
+  const char *several[] = {"http://localhost:80", "https://a.example/10.0.0.1",
+                           "http://1.example",    "http://127.0.0.1@host",
+                           "http://10.0.0.1x:80", "http://host?@10.0.0.1"};
+  for (size_t i = 0; i < LW_ARRAY_SIZE(single); i++) {
+    assert_true(lw_address_is_single(lw_span_of(single[i])));
+    assert_false(lw_address_is_single(lw_span_of(several[i])));
+  }
+}
+
 static void shown_without_secrets(void **state) {
   (void)state;
   const char *cases[][2] = {
@@ -119,6 +132,7 @@ int main(void) {
       cmocka_unit_test(good_ones),
       cmocka_unit_test(bad_ones),
       cmocka_unit_test(a_socket_has_a_longest_path),
+      cmocka_unit_test(single_ones),
       cmocka_unit_test(shown_without_secrets),
       cmocka_unit_test(lists_are_shown_without_secrets),
       cmocka_unit_test(joining),
