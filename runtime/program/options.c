@@ -2,6 +2,7 @@
  * Reading options from the command line and the environment. Called by every command. */
 #include "program/options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -32,8 +33,9 @@ bool lw_text_is_true(const char *text) {
 
 static bool parse_number(const lw_option *o, const char *text) {
   char *end;
+  errno = 0;
   int64_t v = strtoll(text, &end, 10);
-  if (end == text || *end) return false;
+  if (end == text || *end || errno == ERANGE) return false;
   if ((o->min || o->max) && (v < o->min || v > o->max)) return false;
   *(int64_t *)o->value = v;
   return true;

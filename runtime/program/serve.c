@@ -374,7 +374,9 @@ static bool start_server(void) {
   if (!serve.server) return fail_start(lw_printf_dup("%s (--host, --port)", why));
   int port = lw_server_port(serve.server);
   if (!open_certificate() || !set_url_check()) return false;
-  lw_info("%s listens on http%s://%s:%d", set->script, set->use_ssl ? "s" : "", set->host, port);
+  bool v6 = strchr(set->host, ':') != NULL;
+  lw_info("%s listens on http%s://%s%s%s:%d", set->script, set->use_ssl ? "s" : "", v6 ? "[" : "",
+          set->host, v6 ? "]" : "", port);
   return write_port_file("--port-file", set->port_file, port);
 }
 

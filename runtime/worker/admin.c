@@ -303,8 +303,9 @@ bool lw_admin_open(const lw_admin_settings *s, const char **why) {
   lw_list_init(&admin.waiters);
   lw_timer_init(&admin.poll, on_poll);
   lw_wake_init(&admin.look, run_look);
-  lw_info("internal port: http://%s:%d with /status, /metrics, /readyz, /livez, POST /drain",
-          s->host, lw_admin_port());
+  bool v6 = strchr(s->host, ':') != NULL;
+  lw_info("internal port: http://%s%s%s:%d with /status, /metrics, /readyz, /livez, POST /drain",
+          v6 ? "[" : "", s->host, v6 ? "]" : "", lw_admin_port());
   return true;
 }
 

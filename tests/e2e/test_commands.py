@@ -128,6 +128,17 @@ def test_the_port_comes_from_the_environment(script):
         program.kill()
 
 
+def test_addresses_of_ipv6_are_shown_as_urls(script):
+    options = "--host ::1 --port 0 --internal-addr ::1 --internal-port 0 --unsecured".split()
+    program = Program("serve", script(PLAIN), *options)
+    try:
+        program.wait_line("listens on http://[::1]:")
+        program.wait_line("internal port: http://[::1]:")
+        program.stop()
+    finally:
+        program.kill()
+
+
 def test_a_port_in_use(script):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -512,3 +523,8 @@ def test_dev_ends_all_when_one_cannot_start(script):
     for port in ports.values():
         with pytest.raises(ConnectionError):
             Client(port)
+
+
+def test_a_number_that_no_integer_holds(script):
+    shown = run("serve", script(PLAIN), "--container-id", "9" * 23)
+    assert shown.returncode == 2 and "--container-id takes a whole number" in shown.stderr
