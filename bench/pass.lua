@@ -5,9 +5,7 @@ return worker.backend {
   model_server_url = os.getenv "MODEL_SERVER_URL" or "http://127.0.0.1:5001",
   allow_parallel_requests = true,
   routes = {
-    worker.post("/generate", {
-      benchmark = { generator = function() return { prompt = "hi", max_response_tokens = 1 } end },
-    }),
+    worker.post("/generate", {}),
     worker.post("/generate_stream", {}),
   },
 }

@@ -18,8 +18,10 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 JSON_SIZE = 1800
 IMAGE_SIZE = 11_000_000
 
-# Nothing of the caller's worker settings may reach the processes that are measured.
-ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin", "LC_ALL": "C"}
+# Nothing of the caller's worker settings may reach the processes that are measured. The model's log
+# never says that it is loaded: the worker's own benchmark would share the machine with ours.
+ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin", "LC_ALL": "C",
+               "MODEL_LOG": str(OUT / "never-written.log")}
 
 
 def free_port():
@@ -105,7 +107,7 @@ def start_nginx(model):
 def start_luaworker(model, script):
     port = free_port()
     return Process([LUAWORKER, "serve", script, "--host", "127.0.0.1", "--port", port,
-                    "--public-key", OUT / "public.pem", "--log-level", "warn",
+                    "--internal-port", 0, "--public-key", OUT / "public.pem", "--log-level", "warn",
                     "--model-url", f"http://127.0.0.1:{model.port}"], port)
 
 
