@@ -22,10 +22,10 @@ def wait_until(condition, what, timeout=None):
         time.sleep(0.005)
 
 
-def settle(measure, quiet=None):
+def settle(measure, quiet=None, timeout=None):
     """Waits until measure() stays the same for `quiet` seconds and returns it."""
     quiet = 0.3 * SLOW if quiet is None else quiet
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + (PATIENCE if timeout is None else timeout)
     last, since = measure(), time.monotonic()
     while time.monotonic() - since < quiet:
         time.sleep(0.02)
