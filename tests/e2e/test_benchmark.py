@@ -43,7 +43,7 @@ end
 
 
 def messages(worker, part):
-    return [r for r in list(worker.log.records) if part in r.get("message", "")]
+    return [r for r in worker.log.records if part in r.get("message", "")]
 
 
 def wait_message(worker, part, count=1):

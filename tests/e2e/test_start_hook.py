@@ -20,7 +20,7 @@ def script(start, more=""):
 
 
 def messages(worker, part):
-    return [r for r in list(worker.log.records) if part in r.get("message", "")]
+    return [r for r in worker.log.records if part in r.get("message", "")]
 
 
 def wait_message(worker, part, count=1):
@@ -97,7 +97,7 @@ def test_an_error_of_it_is_told(start, body, text):
     wait_until(
         lambda: [
             r
-            for r in list(worker.log.records)
+            for r in worker.log.records
             if "start" in r["message"] and text in r["message"] and r["level"] in ("error", "warn")
         ],
         f"an error with {text!r}",

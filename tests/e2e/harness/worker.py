@@ -5,6 +5,7 @@ line, its counters asked for by SIGUSR1, and at the end the proof that nothing i
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import threading
@@ -78,30 +79,65 @@ def clean_environment(**changes):
 
 
 class Log:
-    """Reads a stream line by line in a thread."""
+    """A stream's lines. A thread reads them, so that the writer never waits; who looks for a line
+    first reads all that is written by then."""
 
     def __init__(self, stream):
-        self.lines = []  # text, as written
-        self.records = []  # those that are JSON objects
+        self._lines = []  # text, as written
+        self._records = []  # those that are JSON objects
         self._stream = stream
+        self._rest = b""  # of a line whose end is still to come
+        self._lock = threading.Lock()
+        os.set_blocking(stream.fileno(), False)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self):
-        for line in self._stream:
-            line = line.rstrip(b"\n").decode("utf-8", "backslashreplace")
-            self.lines.append(line)
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                self.records.append(record)
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        while self._catch_up():
+            poll.poll()
+
+    def _catch_up(self):
+        """Takes in what is there; False once the stream has ended."""
+        with self._lock:
+            while True:
+                try:
+                    data = os.read(self._stream.fileno(), 1 << 16)
+                except BlockingIOError:
+                    return True
+                if not data:
+                    if self._rest:
+                        self._take(self._rest.decode("utf-8", "backslashreplace"))
+                    self._rest = b""
+                    return False
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                for line in lines:
+                    self._take(line.decode("utf-8", "backslashreplace"))
+
+    def _take(self, line):
+        self._lines.append(line)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(record, dict):
+            self._records.append(record)
+
+    @property
+    def lines(self):
+        self._catch_up()
+        return list(self._lines)
+
+    @property
+    def records(self):
+        self._catch_up()
+        return list(self._records)
 
     def find(self, message=None, since=0, **fields):
         return [
             r
-            for r in list(self.records)[since:]
+            for r in self.records[since:]
             if (message is None or r.get("message") == message)
             and all(r.get(k) == v for k, v in fields.items())
         ]
@@ -115,7 +151,7 @@ class Log:
         return found[count - 1]
 
     def text(self):
-        return "\n".join(list(self.lines))
+        return "\n".join(self.lines)
 
     def join(self):
         self._thread.join(PATIENCE)
