@@ -16,6 +16,9 @@ typedef struct command {
 
 static const command commands[] = {
     {"serve", lw_serve_main, "serve a worker script: the product"},
+    {"init", lw_init_main, "write a new worker script to begin with"},
+    {"check", lw_check_main, "find the mistakes of a worker script"},
+    {"test", lw_test_main, "run tests of worker scripts, without a network"},
     {"dev", lw_dev_main, "model stand-in, local autoscaler and worker in one go"},
     {"call", lw_call_main, "ask an autoscaler for a route and send one request"},
     {"status", lw_status_main, "ask a running worker how it is"},

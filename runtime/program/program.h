@@ -11,6 +11,9 @@ int lw_dev_main(int argc, char **argv);
 int lw_call_main(int argc, char **argv);
 int lw_verify_main(int argc, char **argv);
 int lw_status_main(int argc, char **argv);
+int lw_check_main(int argc, char **argv);
+int lw_test_main(int argc, char **argv);
+int lw_init_main(int argc, char **argv);
 int lw_drain_main(int argc, char **argv);
 /* `run` without option parsing: program is a file, or @name for one carried in the binary. argv[0]
  * is replaced by it in the script's arg[0]. */

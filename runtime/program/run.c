@@ -145,4 +145,7 @@ int lw_run_main(int argc, char **argv) {
 
 int lw_call_main(int argc, char **argv) { return lw_run_program("@call", argc, argv); }
 int lw_status_main(int argc, char **argv) { return lw_run_program("@status", argc, argv); }
+int lw_check_main(int argc, char **argv) { return lw_run_program("@check", argc, argv); }
+int lw_test_main(int argc, char **argv) { return lw_run_program("@test", argc, argv); }
+int lw_init_main(int argc, char **argv) { return lw_run_program("@init", argc, argv); }
 int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }

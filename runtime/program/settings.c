@@ -21,6 +21,7 @@ static lw_serve_settings settings = {.host = "0.0.0.0",
                                      .update_file = "/.force_update",
                                      .stall_timeout = 300,
                                      .model_keepalive = 4,
+                                     .hook_time = 1,
                                      .port = 3000,
                                      .internal_port = -1,
                                      .max_connections = 8192,
@@ -31,7 +32,8 @@ static lw_serve_settings settings = {.host = "0.0.0.0",
                                      .write_timeout = 120,
                                      .shutdown_timeout = 30,
                                      .max_body = 64u << 20,
-                                     .queue_bytes = 256u << 20};
+                                     .queue_bytes = 256u << 20,
+                                     .script_memory = 256u << 20};
 
 #define TEXT(name, field, arg, help, env) \
   { name, LW_OPTION_TEXT, &settings.field, arg, help, env, 0, 0 }
@@ -96,6 +98,11 @@ static const lw_option options[] = {
     TEXT("internal-addr", internal_addr, "ADDR", "address to listen on", NULL),
     NUMBER("internal-port", internal_port, "-1: port + 1, 0: any", "WORKER_HTTP_PORT", -1, 65535),
     TEXT("internal-port-file", internal_port_file, "FILE", "write it here once listening", NULL),
+    HEADING("The script"),
+    SECONDS("hook-time", hook_time,
+            "processor time of a hook between two waits; more ends its request; 0: any"),
+    BYTES("script-memory", script_memory, "what the script's Lua objects may take; 0: any"),
+    FLAG("watch", watch, "load the script anew when a file of it changes, for development", NULL),
     HEADING("The program"),
     TEXT("log-level", log_level, "LEVEL", "debug, info, warn, error or off", "LOG_LEVEL"),
     TEXT("log-format", log_format, "FORMAT", "text, json, or auto: text on a terminal",

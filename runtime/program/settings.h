@@ -13,9 +13,9 @@ typedef struct lw_serve_settings {
   int64_t port, internal_port /* -1: the one after port */, max_connections, queue_count,
       container_id;
   double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout, stall_timeout,
-      model_keepalive;
-  uint64_t max_body, queue_bytes;
-  bool unsecured, use_ssl;
+      model_keepalive, hook_time;
+  uint64_t max_body, queue_bytes, script_memory;
+  bool unsecured, use_ssl, watch;
 } lw_serve_settings;
 
 /* Fills *set and sets the log up. Wrong ones, and --help, end the process. */

@@ -1,0 +1,3 @@
+-- SPDX-License-Identifier: MIT
+-- `luaworker check`.
+error "not built yet"

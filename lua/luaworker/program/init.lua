@@ -1,0 +1,3 @@
+-- SPDX-License-Identifier: MIT
+-- `luaworker init`.
+error "not built yet"

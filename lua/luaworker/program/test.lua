@@ -1,0 +1,3 @@
+-- SPDX-License-Identifier: MIT
+-- `luaworker test`.
+error "not built yet"
