@@ -7,7 +7,7 @@ build="build-essential cmake ninja-build pkg-config libuv1-dev node-llhttp libcu
   libluajit-5.1-dev libssl-dev libsimdjson-dev libcmocka-dev"
 declare -A extra=(
   [build]=""
-  [test]="python3 python3-pytest python3-venv faketime prometheus systemd openssl curl git luajit lua-check clang-format"
+  [test]="python3 python3-pytest python3-venv faketime systemd openssl curl git luajit lua-check clang-format"
   [lint]="python3 git luajit lua-check clang-format"
   [bench]="python3 openssl nginx-light"
 )
