@@ -2,6 +2,7 @@
 -- Random text of plain English words, for test payloads and for the model stand-in. Nothing is
 -- split before the first word is asked for. The same seed gives the same words on every machine.
 local base = require "luaworker.base"
+local random = require "luaworker.random"
 
 local ffi = base.ffi
 
@@ -225,23 +226,6 @@ workshop world worm worth would wrap wreath wren wrist write writer yacht yard y
 yeast yellow yes yesterday yet yogurt yolk you young your youth zebra zero zigzag zinc zipper
 zone zoo zoom]]
 
--- The minimal standard generator of Park and Miller: its products stay below 2^53, so doubles are
--- exact and a seed means the same everywhere.
-local MODULUS, MULTIPLIER = 2147483647, 16807
-
-local function seed_state(seed)
-  local text_of_seed = tostring(seed)
-  local state = 5381
-  for i = 1, #text_of_seed do
-    state = (state * 257 + text_of_seed:byte(i)) % MODULUS
-  end
-  state = math.max(state, 1)
-  for _ = 1, 4 do -- spreads seeds that differ in the last character
-    state = state * MULTIPLIER % MODULUS
-  end
-  return state
-end
-
 setmetatable(words, {
   __index = function(_, key)
     if key ~= "list" then return nil end
@@ -254,11 +238,10 @@ setmetatable(words, {
   end,
 })
 
-local function source_from(state)
-  local list = words.list
+local function source_from(seed)
+  local list, uniform = words.list, random.source(seed)
   return function()
-    state = state * MULTIPLIER % MODULUS
-    return list[math.floor(state / MODULUS * #list) + 1]
+    return list[math.floor(uniform() * #list) + 1]
   end
 end
 
@@ -267,11 +250,11 @@ local shared_source
 --- A function that returns the next random word at each call. `seed`: a number or a string, such as
 --- a prompt; without one the words differ each time.
 function words.source(seed)
-  if seed ~= nil then return source_from(seed_state(seed)) end
+  if seed ~= nil then return source_from(seed) end
   if not shared_source then
     local bytes = ffi.new("char[8]")
     base.C.lw_api_random(bytes, 8)
-    shared_source = source_from(seed_state(ffi.string(bytes, 8)))
+    shared_source = source_from(ffi.string(bytes, 8))
   end
   return shared_source
 end

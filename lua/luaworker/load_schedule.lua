@@ -1,0 +1,135 @@
+-- SPDX-License-Identifier: MIT
+-- When requests shall be sent: intended moments, in seconds from the start, by rate and kind of
+-- arrival. Rates may change in stages. The moments depend on the settings and the seed alone, never
+-- on how the answers come. Pure; called by load_engine.lua.
+local random = require "luaworker.random"
+
+local schedule = {}
+
+-- Each draws the next gap in units of the mean gap.
+local gaps = {}
+
+function gaps.constant()
+  return function() return 1 end
+end
+
+function gaps.poisson(uniform)
+  return function() return random.exponential(uniform) end
+end
+
+--- burstiness is the shape: 1 is poisson, less comes in bursts, more is more even.
+function gaps.gamma(uniform, burstiness)
+  return function() return random.gamma(uniform, burstiness) / burstiness end
+end
+
+schedule.arrivals = gaps
+
+-- How long after a stage's begin `count` requests of it are due. Its rate goes evenly from `from`
+-- to `to`, so count = from * t + (to - from) / (2 * seconds) * t^2; nil: not within this stage.
+local function moment_in(stage, count)
+  local from, slope = stage.from, (stage.to - stage.from) / stage.seconds
+  local root = from * from + 2 * slope * count
+  if root < 0 then return nil end
+  local divisor = from + math.sqrt(root)
+  local t = divisor > 0 and 2 * count / divisor or slope > 0 and 0 or stage.seconds
+  return t < stage.seconds and t or nil -- at its end the next one has begun
+end
+
+local function stage_count(stage)
+  return (stage.from + stage.to) / 2 * stage.seconds
+end
+
+--- Parses "10s:1,60s:1-20": for 10 s 1 a second, then within 60 s from 1 to 20. seconds_of reads a
+--- duration. Returns { { seconds, from, to } }, or nil and what is wrong.
+function schedule.parse_stages(text, seconds_of)
+  local stages = {}
+  for part in (text .. ","):gmatch "([^,]*)," do
+    local duration, from, to = part:match "^%s*([%d.]+%a*):([%d.]+)%-?([%d.]*)%s*$"
+    local seconds = duration and seconds_of(duration)
+    from = tonumber(from)
+    to = to == "" and from or tonumber(to)
+    if not (seconds and from and to) or seconds <= 0 then
+      return nil, ("expected DURATION:RATE or DURATION:FROM-TO, got %q"):format(part)
+    end
+    stages[#stages + 1] = { seconds = seconds, from = from, to = to }
+  end
+  return stages
+end
+
+local function total_seconds(stages)
+  local sum = 0
+  for _, stage in ipairs(stages) do
+    sum = sum + stage.seconds
+  end
+  return sum
+end
+
+-- An endless steady rate, or as long as it shall last.
+local function stages_of(settings)
+  if settings.stages then return settings.stages end
+  local rps = settings.rps
+  return { { seconds = settings.duration_s or math.huge, from = rps, to = rps } }
+end
+
+-- The moment at which the rates have brought `count` requests.
+local function find_moment(state, count)
+  while true do
+    local stage = state.stages[state.i]
+    if not stage then return nil end
+    local within = count - state.counted
+    local t
+    if stage.seconds == math.huge then
+      t = within / stage.from
+    else
+      t = moment_in(stage, within)
+    end
+    if t then return state.begun + t end
+    state.counted = state.counted + stage_count(stage)
+    state.begun = state.begun + stage.seconds
+    state.i = state.i + 1
+  end
+end
+
+--- settings: rps or stages, n and duration_s (each may be nil), arrival, burstiness, seed. Returns
+--- a function that gives the next intended moment, nil after the last one. The first is at 0 when
+--- arrivals are constant. A moment at the very end of the time belongs no more to it.
+function schedule.moments(settings)
+  local next_gap = gaps[settings.arrival or "constant"](random.source(settings.seed or 1),
+    settings.burstiness or 1)
+  local state = { stages = stages_of(settings), i = 1, counted = 0, begun = 0 }
+  local ending = schedule.seconds(settings) or math.huge
+  local count, left = 0, settings.n or math.huge
+  local first = settings.arrival == nil or settings.arrival == "constant"
+  return function()
+    if left <= 0 then return nil end
+    left = left - 1
+    if not first then count = count + next_gap() end
+    first = false
+    local moment = find_moment(state, count)
+    if not moment or moment >= ending then
+      left = 0
+      return nil
+    end
+    return moment
+  end
+end
+
+--- How long it lasts, seconds; nil: until n requests were sent.
+function schedule.seconds(settings)
+  if settings.stages then return total_seconds(settings.stages) end
+  return settings.duration_s
+end
+
+--- The rate asked for at this moment, requests a second.
+function schedule.rate_at(settings, moment)
+  if not settings.stages then return settings.rps end
+  for _, stage in ipairs(settings.stages) do
+    if moment < stage.seconds then
+      return stage.from + (stage.to - stage.from) * moment / stage.seconds
+    end
+    moment = moment - stage.seconds
+  end
+  return 0
+end
+
+return schedule
