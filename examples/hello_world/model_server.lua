@@ -11,9 +11,10 @@ local words = require "luaworker.words"
 
 local options = cli.parse(arg, {
   usage = "luaworker run @model_server",
-  about = "A stand-in for a model server: POST /generate, /generate_stream, /v1/completions,\n"
-    .. "/v1/chat/completions, /v1/embeddings, /sdapi/v1/txt2img; GET /healthcheck, /health, /v1/models,\n"
-    .. "/sdapi/v1/sd-models, /sdapi/v1/progress.",
+  about = "A stand-in for a model server.\n"
+    .. "POST /generate, /generate_stream, /v1/completions, /v1/chat/completions, /v1/embeddings,\n"
+    .. "/sdapi/v1/txt2img; GET /healthcheck, /health, /v1/models, /sdapi/v1/sd-models,\n"
+    .. "/sdapi/v1/progress.",
   { "port", "N", "where to listen", type = "integer", min = 0, max = 65535, default = 5001 },
   { "host", "ADDRESS", "on which address", default = "127.0.0.1" },
   { "log", "FILE", "write the log lines that a worker looks for" },
@@ -117,7 +118,7 @@ local function read_completion(request, chat)
     model = body.model or MODEL_ID, count = count, stream = body.stream == true,
     object = chat and "chat.completion" or "text_completion",
     usage = { prompt_tokens = asked, completion_tokens = count, total_tokens = asked + count },
-    tells_usage = type(body.stream_options) == "table" and body.stream_options.include_usage == true,
+    tells_usage = type(body.stream_options) == "table" and body.stream_options.include_usage,
   }
 end
 
@@ -146,7 +147,7 @@ local function stream_completion(one)
   end
   pace(one.count, function() send(choice_of(one, "delta", next_word() .. " ")) end)
   send(choice_of(one, "delta", "", "length"))
-  if one.tells_usage then send(worker.json.array {}, one.usage) end
+  if one.tells_usage == true then send(worker.json.array {}, one.usage) end
   client:write "data: [DONE]\n\n"
   return client
 end
