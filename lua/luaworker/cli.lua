@@ -79,7 +79,12 @@ local function take_option(by_name, args, i, out)
   end
   local value, wrong = read_value(option, text)
   if value == nil then return nil, wrong end
-  out[field] = value
+  if option.list then
+    out[field] = out[field] or {}
+    table.insert(out[field], value)
+  else
+    out[field] = value
+  end
   return inline and i + 1 or i + 2
 end
 
@@ -182,9 +187,9 @@ function cli.check(value, err, ...)
 end
 
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
---- "string"|"integer"|"number", default=, min=, max=, required= } and may name usage, about and
---- operands (in brackets: may be left out). --help prints and ends the program with 0; a mistake
---- ends it with 2.
+--- "string"|"integer"|"number", default=, min=, max=, required=, list= } (list: may be repeated,
+--- gives a table) and may name usage, about and operands (in brackets: may be left out). --help
+--- prints and ends the program with 0; a mistake ends it with 2.
 function cli.parse(args, spec)
   called = spec.usage or called
   local out, wrong = cli.read(args, spec)
