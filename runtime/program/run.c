@@ -93,7 +93,7 @@ static char *read_program(const char *program, size_t *size) {
   return NULL;
 }
 
-int lw_run_program(const char *program, int argc, char **argv) {
+static int run_program(lw_vm_mode mode, const char *program, int argc, char **argv) {
   size_t size = 0;
   char *text = read_program(program, &size), *why = NULL;
   if (!text) return 1;
@@ -101,7 +101,7 @@ int lw_run_program(const char *program, int argc, char **argv) {
   lw_loop_init();
   lw_service_init(&(lw_queue_limits){1024, 64u << 20});
   argv[0] = (char *)program;
-  run.vm = lw_vm_new(LW_VM_RUN, argc, argv);
+  run.vm = lw_vm_new(mode, argc, argv);
   run.vm->on_quiet = on_quiet;
   run.vm->on_exit = on_exit_asked;
   lw_timer_init(&run.deadline, on_deadline);
@@ -121,6 +121,10 @@ int lw_run_program(const char *program, int argc, char **argv) {
   lw_timer_fini(&run.deadline);
   lw_program_close();
   return run.status;
+}
+
+int lw_run_program(const char *program, int argc, char **argv) {
+  return run_program(LW_VM_RUN, program, argc, argv);
 }
 
 int lw_run_main(int argc, char **argv) {
@@ -146,6 +150,8 @@ int lw_run_main(int argc, char **argv) {
 int lw_call_main(int argc, char **argv) { return lw_run_program("@call", argc, argv); }
 int lw_status_main(int argc, char **argv) { return lw_run_program("@status", argc, argv); }
 int lw_check_main(int argc, char **argv) { return lw_run_program("@check", argc, argv); }
-int lw_test_main(int argc, char **argv) { return lw_run_program("@test", argc, argv); }
+int lw_test_main(int argc, char **argv) {
+  return run_program(LW_VM_TEST, "@test", argc, argv);
+}
 int lw_init_main(int argc, char **argv) { return lw_run_program("@init", argc, argv); }
 int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }

@@ -4,10 +4,13 @@
  * error text. */
 #include "script/api.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "floor/log.h"
@@ -448,4 +451,34 @@ void lw_api_exit(int status) {
   lw_vm *vm = this_vm();
   if (vm->on_exit) vm->on_exit(vm, status);
 }
+
+static void add_entry(lw_body *to, const char *directory, const char *name) {
+  struct stat s;
+  char *path = lw_printf_dup("%s/%s", directory, name);
+  bool is_directory = stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+  free(path);
+  lw_body_append(to, is_directory ? "d" : "f", 1);
+  lw_body_append(to, name, strlen(name) + 1);
+}
+
+int lw_api_directory(const char *path, size_t n, lw_span *out) {
+  static lw_body *listed;
+  *out = span("", 0);
+  char *name = lw_strdup_n(path, n);
+  DIR *directory = opendir(name);
+  int os_errno = errno;
+  if (directory) {
+    lw_body_unref(listed);
+    listed = lw_body_new();
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+      if (entry->d_name[0] != '.') add_entry(listed, name, entry->d_name);
+    }
+    closedir(directory);
+    *out = span(listed->p, listed->n);
+  }
+  free(name);
+  return directory ? LW_OK : fail_with(LW_IO, strerror(os_errno));
+}
+
 int lw_api_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }

@@ -209,6 +209,10 @@ double lw_api_count_tokens(const char *p, size_t n);
 int lw_api_base64_encode(const char *p, size_t n, char *out, size_t out_size); /* length or -1 */
 int lw_api_base64_decode(const char *p, size_t n, char *out, size_t out_size); /* length or -1 */
 void lw_api_exit(int status); /* run: ends the program after this turn of the loop */
+/* run: what is in a directory, in no order, hidden names left out: each name behind a kind ('d' a
+ * directory, 'f' all else) and before a NUL byte. Span valid until the next call. LW_OK, or LW_IO
+ * (see lw_api_error). */
+int lw_api_directory(const char *path, size_t n, lw_span *out);
 /* 1: standard output is a terminal. */
 int lw_api_stdout_is_terminal(void);
 /* cdef: end */

@@ -191,6 +191,7 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
   preload_library(vm->L);
   apply_modes(vm->L);
   set_arg(vm->L, argc, argv);
+  if (mode == LW_VM_TEST) run_text(vm->L, "LW_TESTING = true");
   take_entry_points(vm);
   lua_gc(vm->L, LUA_GCRESTART, -1);
   return vm;

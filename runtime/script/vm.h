@@ -12,7 +12,8 @@ typedef struct lua_State lua_State;
 
 typedef enum lw_vm_mode {
   LW_VM_SERVE,
-  LW_VM_RUN
+  LW_VM_RUN,
+  LW_VM_TEST, /* as RUN, but the library is told that its view of C may be changed: base.lua */
 } lw_vm_mode;
 
 typedef struct lw_vm {
