@@ -75,6 +75,8 @@ function getters:content_type()
   return self.headers["content-type"]
 end
 
+answer.methods, answer.getters = Answer, getters
+
 local answer_meta = {
   __index = function(self, key)
     local method = Answer[key]

@@ -37,6 +37,7 @@ local options_shape = schema.record {
   method = schema.string, headers = schema.any, body = schema.string, json = schema.any,
   timeout = timeout_shape,
 }
+model.rules = { options = options_shape, timeout = timeout_shape }
 local no_options, no_timeout = {}, {}
 
 local function set_header(call, name, value)

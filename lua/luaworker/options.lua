@@ -104,14 +104,24 @@ local work = with_shared {
   benchmark = benchmark,
 }
 
+local log_actions = schema.record {
+  model_loaded = markers, model_error = markers, info = markers,
+}
+
 local backend = with_shared {
   model_server_url = url,
   model_log_file = schema.string,
   model_healthcheck_url = url_or_path,
   max_sessions = schema.number { integer = true, min = 0 },
-  log_actions = schema.record { model_loaded = markers, model_error = markers, info = markers },
+  log_actions = log_actions,
   start = schema.fn,
   routes = schema.any,
+}
+
+-- By name, for whoever asks what can be said: schema.fields(rule).
+options.rules = {
+  backend = backend, work = work, forward = forward, benchmark = benchmark,
+  log_actions = log_actions,
 }
 
 local function check_benchmark(opts, path, note)

@@ -99,6 +99,8 @@ function Request:json()
   return value, err
 end
 
+request.methods, request.getters = Request, getters
+
 local request_meta = {
   __index = function(self, key)
     local method = Request[key]

@@ -26,6 +26,8 @@ local response_shape = schema.record {
   status = status_rule, headers = schema.any, content_type = schema.string, body = schema.string,
 }
 
+response.rules = { response = response_shape, stream = stream_shape }
+
 local Response = {}
 
 -- A response is { status, headers, content_type, body or value }; a value is encoded when it is
@@ -41,7 +43,7 @@ function response.new(opts)
   check_options(response_shape, opts, "worker.response")
   return setmetatable({
     status = opts.status or 200, headers = opts.headers, content_type = opts.content_type,
-    body = opts.body or "", has_default_type = opts.body ~= nil,
+    body = opts.body or "", _has_default_type = opts.body ~= nil,
   }, Response)
 end
 
@@ -89,6 +91,7 @@ end
 
 local Stream = {}
 Stream.__index = Stream
+response.Stream = Stream -- its methods
 
 -- A stream that nobody reads: a `remote` function streams into it while it is measured.
 local Dropped = {}
@@ -164,7 +167,7 @@ local function send_response(r, self)
   local value = self.value
   if value == nil then
     local body = self.body
-    start(r, self, self.content_type or (self.has_default_type and PLAIN_TEXT))
+    start(r, self, self.content_type or (self._has_default_type and PLAIN_TEXT))
     return check(C.lw_api_response_end(r, body, #body), "the answer can't be sent")
   end
   scratch:reset()

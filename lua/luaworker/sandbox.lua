@@ -63,6 +63,7 @@ local function standard_view(mode)
   view.pcall, view.xpcall = await.pcall, await.xpcall
   if mode == "run" then
     view.os.exit = exit_program
+    view.debug.getinfo = debug.getinfo
   else
     view.print = print_to_log
   end

@@ -107,9 +107,11 @@ local function sorted_keys(t)
 end
 schema.sorted_keys = sorted_keys
 
+local fields_of = {} -- by rule
+
 --- A table with these keys only, none of which must be there.
 function schema.record(fields)
-  return function(value, path, note)
+  local function rule_of_record(value, path, note)
     if type(value) ~= "table" then return note(path, "expected table, got " .. show(value)) end
     for _, key in ipairs(sorted_keys(value)) do
       local rule = fields[key]
@@ -121,6 +123,13 @@ function schema.record(fields)
       end
     end
   end
+  fields_of[rule_of_record] = fields
+  return rule_of_record
+end
+
+--- The rules by key of a rule that schema.record made.
+function schema.fields(rule)
+  return fields_of[rule]
 end
 
 --- Checks `value` and returns the first mistake as text, or nil.
