@@ -6,6 +6,7 @@ local words = require "luaworker.words"
 ---@class Input: luaworker.Payload
 ---@field prompt string
 ---@field max_response_tokens integer
+---@overload fun(fields: table): Input
 local Input = worker.payload { prompt = "string", max_response_tokens = "integer" }
 
 -- An input to measure the model with, also for `luaworker call`.

@@ -6,7 +6,7 @@ local words = require "luaworker.words"
 
 -- What a client may ask for: a type, with "?" what may be left out, or a default. Fields that are
 -- not named here are refused: some change the server's settings, others the cost of a picture.
----@class Input: luaworker.Payload
+---@class Picture: luaworker.Payload
 ---@field prompt string
 ---@field negative_prompt string
 ---@field steps integer
@@ -16,6 +16,7 @@ local words = require "luaworker.words"
 ---@field batch_size integer
 ---@field seed integer
 ---@field sampler_name? string
+---@overload fun(fields: table): Picture
 local Input = worker.payload {
   prompt = "string",
   negative_prompt = { "string", default = "" },
