@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <uv.h>
 
+#include "loop/alarm.h"
 #include "loop/timer.h"
 
 enum {
@@ -119,6 +120,7 @@ void lw_loop_init(void) {
 void lw_loop_fini(void) {
   lw_loop_ignore_signals();
   lw_timers_close();
+  lw_alarms_close();
   drain();
   uv_run(&loop.uv, UV_RUN_NOWAIT);
   uv_close((uv_handle_t *)&loop.prepare, NULL);
