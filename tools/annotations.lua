@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Reads the annotations under lua/types: classes with their fields and functions, and aliases. Used
 -- by tools/api_pages.lua, which makes docs/api.md of them, and by tests/lua/test_types.lua. Knows
--- the tags that those files use; anything else is an error.
+-- the tags that those files use; anything else is an error. What is said of a field stands behind
+-- its type, or in the lines above.
 local annotations = {}
 
 local files = {
@@ -80,6 +81,8 @@ function tags.field(block, rest)
   end
   local field = { name = name, optional = optional == "?" }
   field.type, field.text = split_type(after)
+  if #block.text > 0 then field.text = table.concat(block.text, " ") end
+  block.text = {}
   table.insert(block.class.fields, field)
 end
 
@@ -123,8 +126,10 @@ local function add_function(api, block, owner, mark, name, arguments)
   for one in arguments:gmatch "[%w_.]+" do
     names[#names + 1] = one
   end
-  table.insert(class.functions, { name = name, is_method = mark == ":", arguments = names,
-    params = block.params, returns = block.returns, overloads = block.overloads, text = block.text })
+  table.insert(class.functions, {
+    name = name, is_method = mark == ":", arguments = names, params = block.params,
+    returns = block.returns, overloads = block.overloads, text = block.text,
+  })
 end
 
 local function end_block(api, block, line)
@@ -173,8 +178,8 @@ local function read_file(api, path)
   end_block(api, block, "")
 end
 
---- { classes, aliases (lists in the files' order), by_name (classes) }. A class: { name, parent, file,
---- text (lines), fields, functions, overloads }. Raises for what it can't read.
+--- { classes, aliases (lists in the files' order), by_name (classes) }. A class: { name, parent,
+--- file, text (lines), fields, functions, overloads }. Raises for what it can't read.
 function annotations.read()
   local api = { classes = {}, aliases = {}, by_name = {} }
   for _, path in ipairs(files) do

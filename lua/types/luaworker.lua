@@ -1,6 +1,7 @@
 ---@meta luaworker
 -- SPDX-License-Identifier: MIT
--- For editors, and the source of docs/api.md: what `require "luaworker"` returns. Never run.
+-- For editors, and the source of docs/api.md (make api-docs): what `require "luaworker"` returns.
+-- Never run; tests/lua/test_types.lua compares it with the library.
 
 --- The words that a worker script is written in: `local worker = require "luaworker"`.
 ---
@@ -51,9 +52,9 @@ function worker.forward(path, options) end
 -- Payloads ----------------------------------------------------------------------------------------
 
 --- A class of payloads. A field's type is `string`, `integer`, `number`, `boolean`, `object`,
---- `array` or `any`; with `?` behind it the field may be absent or null; `{ type, default = value }`
---- gives what stands for it then; a table of fields is an object with them. What a client sends is
---- checked: a field that is missing or of another type is answered 422.
+--- `array` or `any`; with `?` behind it the field may be absent or null; `{ type, default = value
+--- }` gives what stands for it then; a table of fields is an object with them. What a client sends
+--- is checked: a field that is missing or of another type is answered 422.
 ---@param fields luaworker.PayloadFields
 ---@return luaworker.Payload
 function worker.payload(fields) end
@@ -93,8 +94,8 @@ function worker.sleep(seconds) end
 ---@param ... any its arguments
 function worker.spawn(f, ...) end
 
---- An environment variable, as the default's type when that is a number or a boolean (`true`, `yes`,
---- `on`, `1` and their opposites). Raises when the text is none of that type.
+--- An environment variable, as the default's type when that is a number or a boolean (`true`,
+--- `yes`, `on`, `1` and their opposites). Raises when the text is none of that type.
 ---@generic T: string | number | boolean
 ---@param name string
 ---@param default T what an unset or empty variable counts as
@@ -206,7 +207,8 @@ function http.post(url, options) end
 ---@return string? err
 function http.request(options) end
 
---- For programs of `luaworker run`: answers these routes at a port from now on. Raises when it can't.
+--- For programs of `luaworker run`: answers these routes at a port from now on. Raises when it
+--- can't.
 ---@param options luaworker.ServeOptions
 ---@return luaworker.Server
 function http.serve(options) end

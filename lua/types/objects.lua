@@ -24,8 +24,8 @@ function Request:body() end
 ---@return string? err
 function Request:json() end
 
---- The model's answer, or that of any server: its head is there, its body comes as it is read, once.
---- Reading one that breaks off raises, so that a cut answer is never taken for a whole one.
+--- The model's answer, or that of any server: its head is there, its body comes as it is read,
+--- once. Reading one that breaks off raises, so that a cut answer is never taken for a whole one.
 ---@class luaworker.ModelResponse
 ---@field status integer
 ---@field headers table<string, string> names in lower case; repeated ones joined with `, `
@@ -79,8 +79,8 @@ function Stream:write(piece) end
 --- The clean end, before the handler has returned. Does not wait.
 function Stream:finish() end
 
---- An answer made by `worker.response` or `worker.json`: to be returned. What it holds may be changed
---- before.
+--- An answer made by `worker.response` or `worker.json`: to be returned. What it holds may be
+--- changed before.
 ---@class luaworker.Response
 ---@field status integer
 ---@field headers luaworker.Headers?
@@ -108,13 +108,15 @@ function Stream:finish() end
 ---@class luaworker.Server
 ---@field port integer where it listens
 
---- A class of payloads, made by `worker.payload`, and each instance of it. Call the class to make an
---- instance of a table of fields: `Input { prompt = "a" }`; it raises what is wrong with them. The
---- methods below but `from_json_msg` are the script's to write.
+--- A class of payloads, made by `worker.payload`, and each instance of it. Call the class to make
+--- an instance of a table of fields: `Input { prompt = "a" }`; it raises what is wrong with them.
+--- The methods below but `from_json_msg` are the script's to write.
 ---@class luaworker.Payload
 ---@field for_test? fun(): luaworker.Payload a payload for the benchmark and for `luaworker call`
----@field count_workload? fun(self: any): number how much work it is, in a unit of the script's own. Without it 100
----@field generate_payload_json? fun(self: any): table | string what the model gets. Without it the fields
+--- how much work it is, in a unit of the script's own. Without it 100
+---@field count_workload? fun(self: any): number
+--- what the model gets. Without it the fields
+---@field generate_payload_json? fun(self: any): table | string
 ---@overload fun(fields: table): luaworker.Payload
 local Payload = {}
 

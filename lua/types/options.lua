@@ -7,45 +7,62 @@
 ---@class luaworker.Timeouts
 ---@field connect? number for the connection, with TLS. Default 5
 ---@field first_byte? number until the answer's head. Default 0 (calls of a script: 600)
----@field idle? number of silence between two pieces of the answer. Default 0 (calls of a script: 600)
+--- of silence between two pieces of the answer. Default 0 (calls of a script: 600)
+---@field idle? number
 ---@field total? number for the whole answer. Default 0
 
 --- For `worker.forward`.
 ---@class luaworker.ForwardOptions: luaworker.Timeouts
----@field on_disconnect? "abort" | "drain" what becomes of the model's call when the client leaves: it is closed, or read to its end and dropped. Default `"abort"`
+--- what becomes of the model's call when the client leaves: it is closed, or read to its end and
+--- dropped. Default `"abort"`
+---@field on_disconnect? "abort" | "drain"
 
 --- What routes of `worker.post` say, and the backend for all of them; the route's own word counts.
 ---@class luaworker.SharedOptions: luaworker.ForwardOptions
----@field allow_parallel_requests? boolean false: one call to the model at a time, first come, first served. Default false
+--- false: one call to the model at a time, first come, first served. Default false
+---@field allow_parallel_requests? boolean
 ---@field max_queue_time? number seconds; who would wait longer is answered 429. Default: no limit
----@field count_workload? number | fun(payload: any): number how much work a payload is, in a unit of the script's own. Default: the class's method, else 100. What is no number of at least 0 is logged and counted as 100
----@field request_parser? fun(payload: any): any what comes before the class; returns the payload to go on with. May wait
----@field generate_client_response? luaworker.ResponseHook makes the client's answer of the model's. Default: the model's answer as it comes
----@field envelope? boolean false: the body is the payload itself, without `auth_data` around it. Default true
+--- how much work a payload is, in a unit of the script's own. Default: the class's method, else
+--- 100. What is no number of at least 0 is logged and counted as 100
+---@field count_workload? number | fun(payload: any): number
+--- what comes before the class; returns the payload to go on with. May wait
+---@field request_parser? fun(payload: any): any
+--- makes the client's answer of the model's. Default: the model's answer as it comes
+---@field generate_client_response? luaworker.ResponseHook
+--- false: the body is the payload itself, without `auth_data` around it. Default true
+---@field envelope? boolean
 
 --- For `worker.post`.
 ---@class luaworker.RouteOptions: luaworker.SharedOptions
 ---@field payload? luaworker.Payload the class of its payloads. Without one any JSON object is taken
 ---@field endpoint? string the model's path. Default: the route's own
----@field generate_payload_json? fun(payload: any): table | string what the model gets: a table, or JSON text. Default: the class's method, else the fields; without class and parser the client's own bytes. May wait
+--- what the model gets: a table, or JSON text. Default: the class's method, else the fields;
+--- without class and parser the client's own bytes. May wait
+---@field generate_payload_json? fun(payload: any): table | string
 ---@field remote? luaworker.RemoteHook does the work in place of the call to the model
 ---@field benchmark? luaworker.BenchmarkOptions measures this route's speed; on one route only
----@field make_benchmark_payload? fun(): any a payload to measure with. Default: the class's `for_test`
+--- a payload to measure with. Default: the class's `for_test`
+---@field make_benchmark_payload? fun(): any
 
 --- For `worker.backend`.
 ---@class luaworker.BackendOptions: luaworker.SharedOptions
----@field model_server_url string where the model server is: `http://`, `https://` or `unix:`. `--model-url` goes before it
+--- where the model server is: `http://`, `https://` or `unix:`. `--model-url` goes before it
+---@field model_server_url string
 ---@field routes luaworker.Route[] what is served
 ---@field model_log_file? string the model's log. Default: the variable `MODEL_LOG`
 ---@field log_actions? luaworker.LogActions what to look for in that log
----@field model_healthcheck_url? string a URL, or a path at the model: 200 says that it is well. Default: asked only in doubt
+--- a URL, or a path at the model: 200 says that it is well. Default: asked only in doubt
+---@field model_healthcheck_url? string
 ---@field max_sessions? integer open sessions at most; 0: any number. Default 10
----@field start? fun(): any, string? run before the benchmark; the worker is ready no sooner than it returns. An error, or nil and a sentence, is reported and tried again after a minute. May wait
+--- run before the benchmark; the worker is ready no sooner than it returns. An error, or nil and a
+--- sentence, is reported and tried again after a minute. May wait
+---@field start? fun(): any, string?
 
 --- Substrings of the model's log lines: each one text, or a list of them.
 ---@class luaworker.LogActions
 ---@field model_loaded? string | string[] the model is loaded: the benchmark may begin
----@field model_error? string | string[] the model has failed: told to the autoscaler until `model_loaded` comes
+--- the model has failed: told to the autoscaler until `model_loaded` comes
+---@field model_error? string | string[]
 ---@field info? string | string[] copied into the worker's own log
 
 --- How a route's speed is measured. Payloads come from `generator`, else `dataset`, else
@@ -54,14 +71,16 @@
 ---@field generator? fun(): any makes a payload for each call
 ---@field dataset? any[] payloads, gone through again and again
 ---@field runs? integer rounds, from 1 to 1000; the best one counts. Default 8
----@field concurrency? integer calls side by side in a round, from 1 to 10000, on routes that allow them. Default 10
+--- calls side by side in a round, from 1 to 10000, on routes that allow them. Default 10
+---@field concurrency? integer
 ---@field warmup? boolean one call before, whose result is dropped. Default true
 ---@field timeout? number seconds that a round may take. Default 600
 ---@field max_perf? number the speed in workload per second, when it is known: nothing is measured
 
 --- For `worker.payload`: types by field, and `extra`.
 ---@class luaworker.PayloadFields
----@field extra? "drop" | "keep" | "error" what becomes of fields that are not named. Default `"drop"`
+--- what becomes of fields that are not named. Default `"drop"`
+---@field extra? "drop" | "keep" | "error"
 ---@field [string] luaworker.FieldType a field's type
 
 --- For `worker.response`.
@@ -106,13 +125,14 @@
 --- A field of a payload: see `worker.payload`.
 ---@alias luaworker.FieldType string | table
 
---- What a handler or a hook answers with. A string is sent as plain text; a `ModelResponse` is passed
---- on as it comes. nil and a sentence, as `worker.model.get` returns them, is answered 502.
+--- What a handler or a hook answers with. A string is sent as plain text; a `ModelResponse` is
+--- passed on as it comes. nil and a sentence, as `worker.model.get` returns them, is answered 502.
 ---@alias luaworker.Answer luaworker.Response | luaworker.Stream | luaworker.ModelResponse | string
 
 --- Answers a request by itself. May wait.
 ---@alias luaworker.Handler fun(request: luaworker.Request): luaworker.Answer?, string?
 
+-- long because a type has no line breaks
 --- Makes the client's answer of the model's. May wait.
 ---@alias luaworker.ResponseHook fun(request: luaworker.Request, model_response: luaworker.ModelResponse): luaworker.Answer?, string?
 

@@ -171,7 +171,8 @@ do -- tables without rules: what the library reads of them
   compare("luaworker.HttpRequest", together(as_fields(schema.fields(model.rules.options)),
     names_in("http.lua", "opts%.(url)")), true)
   local class = names_in("backend.lua", "class%.([%a_]+)")
-  compare("luaworker.Payload", together(class, names_in("options.lua", 'rawget%(class, "([%a_]+)"')))
+  local for_test = names_in("options.lua", 'rawget%(class, "([%a_]+)"')
+  compare("luaworker.Payload", together(class, for_test))
   compare("luaworker.PayloadFields", together(names_in("shape.lua", 'name == "(extra)"'),
     names "[string]"))
 end
