@@ -452,6 +452,29 @@ void lw_api_exit(int status) {
   if (vm->on_exit) vm->on_exit(vm, status);
 }
 
+int lw_api_embedded(const char *name, lw_span *out) {
+  size_t n = 0;
+  const char *text = lw_embedded_find(name, &n);
+  *out = span(text ? text : "", n);
+  return text ? LW_OK : LW_EOF;
+}
+
+int lw_api_make_directory(const char *path) {
+  char *name = lw_strdup_n(path, strlen(path));
+  int failed = 0;
+  for (char *p = name + 1; !failed && p[-1]; p++) {
+    if (*p && *p != '/') continue;
+    char end = *p;
+    *p = 0;
+    if (mkdir(name, 0777) != 0 && errno != EEXIST) failed = errno;
+    *p = end;
+  }
+  struct stat st;
+  if (!failed && (stat(name, &st) != 0 || !S_ISDIR(st.st_mode))) failed = ENOTDIR;
+  free(name);
+  return failed ? fail_with(LW_IO, strerror(failed)) : LW_OK;
+}
+
 static void add_entry(lw_body *to, const char *directory, const char *name) {
   struct stat s;
   char *path = lw_printf_dup("%s/%s", directory, name);
