@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * One call to a server over libcurl: request options, response head, body buffer, deadlines, and
- * the sentence that says what went wrong. Called by the pipe, the script API and the worker rooms.
- * Does not poll (loop/multi does) and never calls its owner back but through the wake.
+ * One call to a server over libcurl: response head, body buffer, deadlines, and the sentence that
+ * says what went wrong. Called by the pipe, shots, the script API and the worker rooms. Does not
+ * poll (loop/multi does) and never calls its owner back but through the wake, or a sink's.
  *
- * Calls are pooled together with their curl handle, whose constant options are set once. Owns the
- * pool, and of each call the buffer, the head and a reference to the request body. */
+ * Calls are pooled together with their curl handle and what it was told (exchange/asking). Owns the
+ * pool, and of each call the buffer and the head. */
 #include "exchange/upstream.h"
 
 #include <curl/curl.h>
@@ -12,8 +12,8 @@
 #include <stdlib.h>
 
 #include "exchange/address.h"
+#include "exchange/asking.h"
 #include "exchange/fault.h"
-#include "exchange/fields.h"
 #include "exchange/trust.h"
 #include "loop/multi.h"
 #include "wire/h1_answer.h"
@@ -21,14 +21,15 @@
 enum {
   LOW_WATER = 16 * 1024,
   HIGH_WATER = 64 * 1024,
-  RECEIVE_BUFFER =
-      4 * 1024, /* held by every open stream; larger ones save CPU only on long answers */
-  SEND_BUFFER = 32 * 1024, /* held only by calls whose body was over 64 KB */
-  MOST_POOLED = 128,
+  MOST_POOLED = 128, /* idle handles; load tests have more calls, but few end without the next */
   MOST_ATTEMPTS = 2,
-  TCP_PROBE_S = 30, /* an idle connection asks its peer so often whether it is still there */
   DEFAULT_KEEP_MS = 4000,
 };
+
+typedef struct trust_policy {
+  const char *ca_file; /* NULL: the system's */
+  bool insecure;
+} trust_policy;
 
 typedef enum phase {
   SETUP,
@@ -38,49 +39,30 @@ typedef enum phase {
   ENDED
 } phase;
 
-typedef enum method_kind {
-  UNSET,
-  WITHOUT_BODY,
-  WITH_BODY,
-  HEAD
-} method_kind;
-
-typedef struct method {
-  method_kind kind;
-  char name[24];
-} method;
-
 struct lw_upstream {
   lw_transfer transfer;
   lw_list node; /* in the pool */
   lw_wake *wake;
-  lw_wake stop; /* takes a transfer out whose deadline has passed */
+  lw_upstream_sink *sink; /* NULL: the body goes into buf */
+  lw_wake stop;           /* takes a transfer out whose deadline has passed */
   lw_timer timer;
   const char *role;
-  bool of_model, at_model; /* counted; trusted by --model-ca */
+  bool of_model; /* counted */
+  trust_policy *trust;
   phase phase;
   lw_code ending; /* LW_AGAIN until ENDED */
   char *error;    /* owned; NULL: nothing is wrong */
 
-  method method, applied_method; /* the second is what the curl handle is set to */
-  char *url;                     /* owned; kept for the next call, which often has the same */
-  bool url_applied;              /* the curl handle knows it */
-  bool single;                   /* one address, known without looking up */
-  const char *applied_ca;
-  uint64_t applied_connect_ms;
-  lw_fields fields;
-  struct curl_slist *nodes; /* the same fields as curl wants them */
-  size_t nodes_capacity;
-  lw_body *body; /* NULL once it can't be needed any more */
-  lw_span bytes;
+  lw_asking asking;
   int attempts;
 
   lw_upstream_timeouts timeouts;
   uint64_t started_ms, moved_ms; /* moved: when the last piece of the answer came */
+  uint64_t started_ns, sent_ns, first_byte_ns, ended_ns; /* 0: not yet */
   bool overdue; /* a deadline had passed when the timer fired: sockets get one more look */
 
   lw_h1_answer answer;
-  uint64_t received, first_byte_ns;
+  uint64_t received;
   const char *refused; /* why our callbacks refused the answer; static */
   lw_buf buf;
   bool paused;
@@ -91,7 +73,7 @@ static struct {
   lw_list idle;
   unsigned idle_count, open_count;
   uint64_t model_bytes, keep_ms;
-  const char *ca_file;
+  trust_policy of_model, of_servers, of_others;
 } pool = {.idle = {&pool.idle, &pool.idle}, .keep_ms = DEFAULT_KEEP_MS};
 
 /* -- failing -- */
@@ -100,15 +82,15 @@ static void end(lw_upstream *u, lw_code ending) {
   u->phase = ENDED;
   u->ending = ending;
   u->paused = false;
-  lw_body_unref(u->body);
-  u->body = NULL;
+  u->ended_ns = lw_now_ns();
+  lw_asking_drop_body(&u->asking);
   lw_timer_stop(&u->timer);
   lw_loop_wake(u->wake);
 }
 
 /* Ends the call. `what` continues the sentence "<role> <origin> ..."; it is freed. */
 static void fail(lw_upstream *u, lw_code code, char *what) {
-  lw_span server = lw_address_origin(lw_span_of(u->url));
+  lw_span server = lw_address_origin(lw_span_of(u->asking.url));
   u->error = lw_printf_dup("%s %.*s %s", u->role, (int)server.n, server.p, what);
   free(what);
   end(u, code);
@@ -131,7 +113,7 @@ static void fail_connect(lw_upstream *u) {
 static void fail_trust(lw_upstream *u, const char *detail) {
   long verdict = 0;
   curl_easy_getinfo(u->transfer.easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
-  const char *remedy = u->at_model ? ": name its certificate with --model-ca" : "";
+  const char *remedy = u->trust == &pool.of_model ? ": name its certificate with --model-ca" : "";
   fail(u, LW_IO, lw_trust_explain(verdict, detail, remedy));
 }
 
@@ -249,6 +231,7 @@ static int on_connected(void *user, char *their_ip, char *our_ip, int their_port
   if (!lw_multi_is_connected(&u->transfer)) return CURL_PREREQFUNC_ABORT;
   if (++u->attempts > MOST_ATTEMPTS) return CURL_PREREQFUNC_ABORT;
   u->phase = WAITING;
+  u->sent_ns = lw_now_ns();
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
   return CURL_PREREQFUNC_OK;
 }
@@ -261,11 +244,9 @@ static size_t refuse(lw_upstream *u, const char *why) {
 /* Once the whole request is sent and the answer has begun, curl can't want the bytes again. */
 static void drop_sent_body(lw_upstream *u) {
   curl_off_t sent = 0;
-  if (!u->body) return;
+  if (!u->asking.body) return;
   curl_easy_getinfo(u->transfer.easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-  if ((uint64_t)sent < u->bytes.n) return;
-  lw_body_unref(u->body);
-  u->body = NULL;
+  if ((uint64_t)sent >= u->asking.bytes.n) lw_asking_drop_body(&u->asking);
 }
 
 /* Four fifths of what the server says, or a request crosses its close on the wire. */
@@ -292,15 +273,25 @@ static size_t on_header(char *p, size_t size, size_t count, void *user) {
   if (a->complete && !complete) {
     note_keep_alive(u);
     drop_sent_body(u);
-    lw_loop_wake(u->wake);
+    if (!u->sink) lw_loop_wake(u->wake);
   }
   return size * count;
+}
+
+static size_t pour(lw_upstream *u, lw_span bytes) {
+  uint64_t now = lw_now_ns();
+  u->received += bytes.n;
+  u->moved_ms = now / 1000000;
+  drop_sent_body(u);
+  u->sink->pour(u->sink, bytes, now);
+  return bytes.n;
 }
 
 static size_t on_body(char *p, size_t size, size_t count, void *user) {
   lw_upstream *u = user;
   size_t n = size * count;
   if (!u->answer.complete) return refuse(u, "a body without a head");
+  if (u->sink) return pour(u, (lw_span){p, n});
   if (lw_buf_is_high(&u->buf)) {
     u->paused = true; /* curl keeps this piece, and brings it again when it is resumed */
     return CURL_WRITEFUNC_PAUSE;
@@ -325,7 +316,7 @@ static void on_done(lw_transfer *transfer, CURLcode result) {
 
 /* -- the pool -- */
 
-static void set_constant_options(lw_upstream *u) {
+static void set_callbacks(lw_upstream *u) {
   CURL *easy = u->transfer.easy;
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, u->curl_error);
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
@@ -334,25 +325,6 @@ static void set_constant_options(lw_upstream *u) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, u);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, u);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-  curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
-  curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");
-  curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-  curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* else a close would wait for the resolver */
-  curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)TCP_PROBE_S);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)TCP_PROBE_S / 2);
-  curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN,
-                   LONG_MAX);                   /* multi ends idle connections, to the ms */
-  curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* with a directory curl keeps no authorities */
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
-  curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
 }
 
 static lw_upstream *make(void) {
@@ -361,38 +333,32 @@ static lw_upstream *make(void) {
   lw_wake_init(&u->stop, run_stop);
   lw_timer_init(&u->timer, on_timer);
   lw_h1_answer_init(&u->answer);
-  set_constant_options(u);
+  lw_asking_init(&u->asking, u->transfer.easy);
+  set_callbacks(u);
   return u;
 }
 
 static void destroy(lw_upstream *u) {
   lw_multi_discard(&u->transfer);
   lw_timer_fini(&u->timer);
-  free(u->url);
-  lw_fields_fini(&u->fields);
-  free(u->nodes);
+  lw_asking_fini(&u->asking);
   free(u);
 }
 
 /* Forgets all that belonged to the call that has ended; only room and curl options stay. */
 static void clear(lw_upstream *u) {
-  if (u->applied_method.kind == WITH_BODY) {
-    curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)0);
-    curl_easy_setopt(u->transfer.easy, CURLOPT_POSTFIELDS, "");
-  }
-  lw_body_unref(u->body);
+  lw_asking_clear(&u->asking);
   lw_buf_fini(&u->buf);
   lw_h1_answer_fini(&u->answer);
   free(u->error);
-  u->body = NULL;
   u->error = NULL;
   u->wake = NULL;
-  lw_fields_clear(&u->fields);
+  u->sink = NULL;
   u->overdue = u->paused = false;
   u->attempts = 0;
-  u->received = u->first_byte_ns = 0;
+  u->received = 0;
+  u->started_ns = u->sent_ns = u->first_byte_ns = u->ended_ns = 0;
   u->refused = NULL;
-  u->bytes = (lw_span){0, 0};
   u->timeouts = (lw_upstream_timeouts){0};
 }
 
@@ -403,7 +369,8 @@ lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
   if (lw_list_empty(&pool.idle)) {
     u = make();
   } else {
-    u = LW_CONTAINER_OF(lw_list_pop(&pool.idle), lw_upstream, node);
+    u = LW_CONTAINER_OF(pool.idle.prev, lw_upstream, node); /* the last one used is still warm */
+    lw_list_remove(&u->node);
     pool.idle_count--;
   }
   pool.open_count++;
@@ -412,127 +379,47 @@ lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake) {
   u->phase = SETUP;
   u->ending = LW_AGAIN;
   lw_buf_init(&u->buf, LOW_WATER, HIGH_WATER, 0);
-  bool method_ok = lw_header_name_ok(method) && method.n < sizeof u->method.name;
-  snprintf(u->method.name, sizeof u->method.name, "%.*s", method_ok ? (int)method.n : 0, method.p);
-  if (!u->url || !lw_span_eq(url, lw_span_of(u->url))) {
-    free(u->url);
-    u->url = memchr(url.p, 0, url.n) ? lw_strdup("") : lw_span_dup(url);
-    u->url_applied = false;
-  }
+  lw_asking_open(&u->asking, method, url);
   return u;
 }
 
 void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake) { u->wake = wake; }
+void lw_upstream_set_sink(lw_upstream *u, lw_upstream_sink *sink) { u->sink = sink; }
 
 void lw_upstream_set_role(lw_upstream *u, const char *role) {
   u->role = role;
   u->of_model = strcmp(role, "model") == 0;
-  u->at_model = u->of_model || strcmp(role, "health check") == 0;
+  u->trust = &pool.of_others;
+  if (u->of_model || strcmp(role, "health check") == 0) u->trust = &pool.of_model;
+  if (strcmp(role, "server") == 0) u->trust = &pool.of_servers;
 }
 
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value) {
   assert(u->phase == SETUP);
-  return lw_fields_add(&u->fields, name, value);
+  return lw_fields_add(&u->asking.fields, name, value);
 }
 
 void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes) {
-  assert(u->phase == SETUP && !u->body);
-  u->body = lw_body_ref(owner);
-  u->bytes = bytes;
+  assert(u->phase == SETUP);
+  lw_asking_set_body(&u->asking, owner, bytes);
 }
 
 void lw_upstream_set_timeouts(lw_upstream *u, const lw_upstream_timeouts *t) { u->timeouts = *t; }
 
-static method_kind kind_of(const lw_upstream *u) {
-  const char *name = u->method.name;
-  if (strcmp(name, "HEAD") == 0) return HEAD;
-  if (u->bytes.n > 0 || strcmp(name, "POST") == 0 || strcmp(name, "PUT") == 0 ||
-      strcmp(name, "PATCH") == 0) {
-    return WITH_BODY;
-  }
-  return WITHOUT_BODY;
-}
-
-static void apply_method(lw_upstream *u) {
-  CURL *easy = u->transfer.easy;
-  u->method.kind = kind_of(u);
-  if (u->method.kind != u->applied_method.kind ||
-      strcmp(u->method.name, u->applied_method.name) != 0) {
-    const char *usual[] = {[WITHOUT_BODY] = "GET", [WITH_BODY] = "POST", [HEAD] = "HEAD"};
-    bool special = strcmp(u->method.name, usual[u->method.kind]) != 0;
-    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-    if (u->method.kind == HEAD) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, special ? u->method.name : NULL);
-    u->applied_method = u->method;
-  }
-  if (u->method.kind == WITH_BODY) { /* POSTFIELDS also makes it a POST */
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)u->bytes.n);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, u->bytes.n ? u->bytes.p : "");
-  }
-}
-
-static void apply_fields(lw_upstream *u) {
-  lw_fields *f = &u->fields;
-  lw_fields_seal(f, u->method.kind == WITH_BODY);
-  if (f->count > u->nodes_capacity) {
-    u->nodes_capacity = f->count + 8;
-    u->nodes = lw_realloc(u->nodes, u->nodes_capacity * sizeof *u->nodes);
-  }
-  char *p = f->lines;
-  for (size_t i = 0; i < f->count; i++) {
-    u->nodes[i] = (struct curl_slist){p, &u->nodes[i + 1]};
-    p += strlen(p) + 1;
-  }
-  if (f->count) u->nodes[f->count - 1].next = NULL;
-  curl_easy_setopt(u->transfer.easy, CURLOPT_HTTPHEADER, f->count ? u->nodes : NULL);
-}
-
-static void apply_url(lw_upstream *u) {
-  if (u->url_applied) return;
-  lw_span address = lw_span_of(u->url), socket = lw_address_socket(address);
-  char *path = socket.n ? lw_span_dup(socket) : NULL, *url = lw_address_url(address);
-  curl_easy_setopt(u->transfer.easy, CURLOPT_UNIX_SOCKET_PATH, path);
-  curl_easy_setopt(u->transfer.easy, CURLOPT_URL, url);
-  free(path);
-  free(url);
-  u->single = lw_address_is_single(address);
-  u->url_applied = true;
-}
-
-/* curl must know the time it has for connecting: of several addresses each gets its part. For a
- * single one our own deadline does, and curl keeps no timer that it would pass by at each event of
- * any transfer. */
-static void apply_trust_and_patience(lw_upstream *u) {
-  CURL *easy = u->transfer.easy;
-  const char *ca_file = u->at_model ? pool.ca_file : NULL;
-  uint64_t connect_ms = u->single ? 0 : LW_MIN(u->timeouts.connect_ms, (uint64_t)LONG_MAX);
-  if (ca_file != u->applied_ca) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
-  if (connect_ms != u->applied_connect_ms) {
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
-  }
-  u->applied_ca = ca_file;
-  u->applied_connect_ms = connect_ms;
-}
-
 void lw_upstream_start(lw_upstream *u) {
   assert(u->phase == SETUP);
-  const char *mistake = lw_address_mistake(lw_span_of(u->url));
+  u->started_ns = lw_now_ns();
+  u->started_ms = u->started_ns / 1000000;
+  const char *mistake = lw_asking_mistake(&u->asking);
   if (mistake) {
     fail(u, LW_IO, lw_printf_dup("can't be called: %s", mistake));
     return;
   }
-  if (!u->method.name[0] || strcmp(u->method.name, "CONNECT") == 0) {
-    fail(u, LW_IO, lw_strdup("can't be called: not a usable method"));
-    return;
-  }
-  apply_method(u);
-  apply_fields(u);
-  apply_url(u);
-  apply_trust_and_patience(u);
+  lw_asking_apply(&u->asking, &(lw_asking_terms){u->trust->ca_file, u->trust->insecure,
+                                                 u->timeouts.connect_ms});
   u->transfer.keep_ms = pool.keep_ms;
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
   u->phase = CONNECTING;
-  u->started_ms = lw_now_ms();
   start_timer(u, u->started_ms);
   lw_multi_add(&u->transfer);
 }
@@ -577,10 +464,46 @@ unsigned lw_upstream_open_count(void) { return pool.open_count; }
 
 uint64_t lw_upstream_model_bytes(void) { return pool.model_bytes; }
 
-char *lw_upstream_set_trust(const char *ca_file) {
+static double seconds_until(lw_upstream *u, CURLINFO info) {
+  curl_off_t us = 0;
+  curl_easy_getinfo(u->transfer.easy, info, &us);
+  return (double)us * 1e-6;
+}
+
+void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
+  long fresh = 0;
+  *out = (lw_upstream_times){
+      .started_ns = u->started_ns,
+      .sent_ns = u->sent_ns,
+      .first_byte_ns = u->first_byte_ns,
+      .ended_ns = u->ended_ns,
+      .retried = u->attempts > 1,
+  };
+  if (u->phase == SETUP) return;
+  curl_easy_getinfo(u->transfer.easy, CURLINFO_NUM_CONNECTS, &fresh);
+  out->reused = fresh == 0 && u->sent_ns != 0;
+  if (out->reused) return;
+  double found = seconds_until(u, CURLINFO_NAMELOOKUP_TIME_T);
+  double connected = seconds_until(u, CURLINFO_CONNECT_TIME_T);
+  double shaken = seconds_until(u, CURLINFO_APPCONNECT_TIME_T);
+  out->dns_s = found;
+  out->connect_s = LW_MAX(connected - found, 0);
+  out->tls_s = LW_MAX(shaken - connected, 0);
+}
+
+/* -- for all calls -- */
+
+static char *set_trust(trust_policy *trust, const char *ca_file, bool insecure) {
   char *why = ca_file ? lw_trust_mistake(ca_file) : NULL;
-  if (!why) pool.ca_file = ca_file;
+  if (!why) *trust = (trust_policy){ca_file, insecure};
   return why;
+}
+
+char *lw_upstream_set_trust(const char *ca_file) {
+  return set_trust(&pool.of_model, ca_file, false);
+}
+char *lw_upstream_set_server_trust(const char *ca_file, bool insecure) {
+  return set_trust(&pool.of_servers, ca_file, insecure);
 }
 
 void lw_upstream_set_keepalive(double seconds) {

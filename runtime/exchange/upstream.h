@@ -9,7 +9,7 @@
  * owner has consumed and called lw_upstream_consumed(). lw_upstream_close() at any time, from the
  * drain or from task code (not from within uv or curl callbacks): the call is stopped in this turn,
  * its connection dropped if the answer was not complete; the pointer is dead. Nothing here calls
- * the owner back, except through the wake. */
+ * the owner back, except through the wake, and a sink's pour(). */
 #pragma once
 
 #include "floor/buf.h"
@@ -26,11 +26,28 @@ typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
   uint64_t total_ms;
 } lw_upstream_timeouts;
 
+/* When things happened and how long connecting took; 0: it has not, or the connection was there
+ * already. */
+typedef struct lw_upstream_times {
+  /* Monotonic. Sent: the connection was there, the request's first bytes go out. */
+  uint64_t started_ns, sent_ns, first_byte_ns, ended_ns;
+  double dns_s, connect_s, tls_s; /* one after the other; of a failed call those that took place */
+  bool reused;                    /* the connection had served another call */
+  bool retried;                   /* a reused one broke, and the request was sent once more */
+} lw_upstream_times;
+
 /* `wake` is borrowed and must outlive the call (cancel it yourself at close). Copies method and
  * url, which may be any address of exchange/address.h. */
 lw_upstream *lw_upstream_open(lw_span method, lw_span url, lw_wake *wake);
 /* Somebody else takes the call over: `wake` is woken from now on. */
 void lw_upstream_set_wake(lw_upstream *u, lw_wake *wake);
+/* Before the start, for who only looks at the body: it is not kept, but given to pour() as it comes
+ * out of the socket, from within curl's callbacks (note only), with the present time. Never pauses;
+ * the wake tells of the end alone. */
+typedef struct lw_upstream_sink {
+  void (*pour)(struct lw_upstream_sink *s, lw_span bytes, uint64_t now_ns);
+} lw_upstream_sink;
+void lw_upstream_set_sink(lw_upstream *u, lw_upstream_sink *sink);
 /* Adds a field; returns LW_PROTOCOL (and adds nothing) when name or value are illegal. Hop-by-hop
  * fields, Host, Content-Length and Expect are not the caller's to set: dropped silently, LW_OK. */
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value);
@@ -76,6 +93,7 @@ const char *lw_upstream_error(const lw_upstream *u);
 void lw_upstream_set_role(lw_upstream *u, const char *role);
 /* Monotonic ns when the first byte of the answer's head came; 0: not yet. */
 uint64_t lw_upstream_first_byte_ns(const lw_upstream *u);
+void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out);
 
 void lw_upstream_close(lw_upstream *u);
 
@@ -88,6 +106,8 @@ uint64_t lw_upstream_model_bytes(void);
  * instead of the system's, in calls with the roles "model" and "health check"; NULL: the system's.
  * Borrowed. NULL, or why the file can't be used (nothing has changed then), to be freed. */
 LW_MUST_CHECK char *lw_upstream_set_trust(const char *ca_file);
+/* The same for calls with the role "server", the default; insecure: whatever their certificate. */
+LW_MUST_CHECK char *lw_upstream_set_server_trust(const char *ca_file, bool insecure);
 /* How long an idle connection is kept for another call, seconds > 0: less than the servers keep
  * theirs, or a request crosses their close on the wire. A server that says a shorter time itself
  * (Keep-Alive: timeout=N) gets four fifths of that. Default: 4. */

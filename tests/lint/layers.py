@@ -9,7 +9,7 @@ from tree import LAYERS, c_code, end, files, line_of, read
 # Who may include a library's headers, and those of ours that show them.
 KNOWN_TO = {
     r"uv\.h$|uv/": r"loop/\w+\.c$",
-    r"curl/": r"loop/\w+\.[ch]$|exchange/upstream\.c$",
+    r"curl/": r"loop/\w+\.[ch]$|exchange/(upstream|asking)\.c$",
     r"loop/multi\.h$": r"loop/\w+\.c$|exchange/upstream\.c$|program/program\.c$",
     r"lua\.h$|lauxlib\.h$|lualib\.h$|luajit\.h$": r"script/(task|vm|generation)\.c$",
     r"llhttp\.h$": r"wire/h1_parse\.c$",

@@ -8,6 +8,7 @@ REASONS = {
     "runtime/wire/h1_check.c": "tests/unit/test_h1_parse.c: the parser's own validator",
     "runtime/wire/json_text.c": "tests/unit/test_json.c: the second half of wire/json.h",
     "runtime/wire/json_unescape.c": "tests/unit/test_json.c: strings",
+    "runtime/exchange/asking.c": "tests/unit/test_upstream.c, test_upstream_reach.c: every call is asked by it",
     "runtime/loop/timer.c": "tests/unit/test_loop.c: deadlines are part of loop/loop.h",
     "runtime/worker/pace.c": "tests/unit/test_health.c, test_startup.c, test_report_flush.c: one number",
     "runtime/script/vm.c": "tests/unit/test_task.c and test_generation.c: both kinds of it",
