@@ -19,7 +19,8 @@
 #define LINE_RESERVE 128 /* for what closes a full line */
 #define VALUE_MOST 2048
 #define MESSAGE_MOST 4096
-#define TRACEBACK_MOST 16384
+#define TRACEBACK_MOST 8192 /* as a field */
+#define LONG_MESSAGE_MOST 16384
 #define KEY_MOST 128
 #define FIELD_LEAST                                                                              \
   1200                   /* a key of KEY_MOST bytes, all of them escaped, and the longest number \
@@ -34,7 +35,7 @@
 static struct {
   int fd;
   lw_log_level level;
-  bool json, colour;
+  bool json, colour, terminal;
   bool may_block; /* not a plain file: ask before writing */
   bool stalled;   /* the last line did not get through: do not wait for the next one */
   bool torn;      /* a line broke off in the middle: begin the next one on a new line */
@@ -42,6 +43,7 @@ static struct {
 } sink = {.fd = STDERR_FILENO, .level = LW_LOG_INFO, .may_block = true};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
+static const char *const level_words[] = {"DEBUG ", "INFO  ", "WARN  ", "ERROR "};
 
 void lw_log_setup(int fd, lw_log_level level, lw_log_format format) {
   bool terminal = isatty(fd) == 1;
@@ -49,7 +51,8 @@ void lw_log_setup(int fd, lw_log_level level, lw_log_format format) {
   sink.fd = fd;
   sink.level = level;
   sink.json = format == LW_LOG_JSON || (format == LW_LOG_AUTO && !terminal);
-  sink.colour = terminal && !sink.json && !getenv("NO_COLOR");
+  sink.terminal = terminal && !sink.json;
+  sink.colour = sink.terminal && !getenv("NO_COLOR");
   sink.may_block = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
   sink.stalled = sink.torn = false;
   sink.dropped = 0;
@@ -102,6 +105,7 @@ static bool put(line *l, lw_span s) {
 typedef enum style {
   STYLE_JSON,    /* inside the quotes of a JSON string */
   STYLE_QUOTED,  /* inside the quotes of a text value */
+  STYLE_BARS,    /* the same, with bars for line breaks */
   STYLE_MESSAGE, /* a message in text: no quotes around it */
 } style;
 
@@ -150,8 +154,8 @@ static lw_span escape(const char *p, const char *end, style how, char room[8], s
   if (how == STYLE_MESSAGE) {
     if (c == '"' || c == '\\') return (lw_span){p, 1};
     if (c == '\t') return LW_SPAN(" ");
-    if (c == '\n' || c == '\r') return bar_for_breaks(p, end, taken);
   }
+  if (how >= STYLE_BARS && (c == '\n' || c == '\r')) return bar_for_breaks(p, end, taken);
   switch (c) {
     case '"':
       return LW_SPAN("\\\"");
@@ -251,13 +255,40 @@ static void put_key(line *l, const char *key) {
   put(l, LW_SPAN("="));
 }
 
+/* What it holds can't pass for a record: those do not begin with spaces. */
+static void put_indented(line *l, lw_span text) {
+  text.n = LW_MIN(text.n, TRACEBACK_MOST);
+  while (text.n && !l->full) {
+    const char *end = memchr(text.p, '\n', text.n);
+    size_t n = end ? (size_t)(end - text.p) : text.n;
+    if (!put(l, LW_SPAN("\n    "))) return;
+    put_escaped(l, (lw_span){text.p, n}, VALUE_MOST, STYLE_MESSAGE);
+    n += end != NULL;
+    text = (lw_span){text.p + n, text.n - n};
+  }
+}
+
+static void put_traceback(line *l, const lw_field *f) {
+  if (sink.terminal) {
+    put_indented(l, f->text);
+    return;
+  }
+  put_key(l, f->key);
+  if (!put(l, LW_SPAN("\""))) return;
+  put_escaped(l, f->text, TRACEBACK_MOST, sink.json ? STYLE_JSON : STYLE_BARS);
+  put_closing(l, LW_SPAN("\""));
+}
+
 /* Whole but for the end of a long text; a field that would not be is left out, and all after it. */
 static void put_field(line *l, const lw_field *f) {
   char room[400];
   if (room_left(l) < FIELD_LEAST) l->full = true;
   if (l->full) return;
-  put_key(l, f->key);
+  if (f->kind != LW_FIELD_TRACEBACK) put_key(l, f->key);
   switch (f->kind) {
+    case LW_FIELD_TRACEBACK:
+      put_traceback(l, f);
+      break;
     case LW_FIELD_TEXT:
       put_text_value(l, f->text);
       break;
@@ -295,7 +326,6 @@ static void put_time(line *l) {
 }
 
 static void begin_line(line *l, lw_log_level level, lw_span message, size_t most) {
-  static const char *const words[] = {"DEBUG ", "INFO  ", "WARN  ", "ERROR "};
   static const char *const colours[] = {"\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[31m"};
   l->n = 0;
   l->full = false;
@@ -313,7 +343,7 @@ static void begin_line(line *l, lw_log_level level, lw_span message, size_t most
   put_time(l);
   put(l, LW_SPAN(" "));
   if (sink.colour) put(l, lw_span_of(colours[level]));
-  put(l, lw_span_of(words[level]));
+  put(l, lw_span_of(level_words[level]));
   if (sink.colour) put(l, LW_SPAN("\x1b[0m"));
   put_escaped(l, message, most, STYLE_MESSAGE);
 }
@@ -389,8 +419,8 @@ void lw_log_fields(lw_log_level level, const char *message, const lw_field *fiel
 
 void lw_log(lw_log_level level, const char *format, ...) {
   if (!lw_log_enabled(level)) return;
-  char message[TRACEBACK_MOST + 4];
-  size_t most = level >= LW_LOG_WARN ? TRACEBACK_MOST : MESSAGE_MOST;
+  char message[LONG_MESSAGE_MOST + 4];
+  size_t most = level >= LW_LOG_WARN ? LONG_MESSAGE_MOST : MESSAGE_MOST;
   va_list args;
   va_start(args, format);
   /* A little more than is shown, so that a cut is seen as one. */
@@ -401,4 +431,67 @@ void lw_log(lw_log_level level, const char *format, ...) {
   begin_line(&l, level, n < 0 ? lw_span_of(format) : text, most);
   end_line(&l);
   emit(&l);
+}
+
+/* -- in a signal handler: only what signal-safety(7) lists -- */
+
+typedef struct short_line {
+  size_t n;
+  char bytes[1024];
+} short_line;
+
+static void add(short_line *l, const char *text, size_t most) {
+  for (size_t i = 0; text[i] && i < most && l->n < sizeof l->bytes; i++) {
+    l->bytes[l->n++] = is_plain((unsigned char)text[i]) ? text[i] : '?';
+  }
+}
+static void add_words(short_line *l, const char *text) {
+  while (*text && l->n < sizeof l->bytes) l->bytes[l->n++] = *text++;
+}
+
+static void add_number(short_line *l, unsigned value, int digits, const char *behind) {
+  char text[8] = "";
+  while (digits--) {
+    text[digits] = (char)('0' + value % 10);
+    value /= 10;
+  }
+  add_words(l, text);
+  add_words(l, behind);
+}
+
+/* The date by the calendar's own rule, counted in years that begin in March: gmtime_r() takes a
+ * lock. */
+static void add_time(short_line *l) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  unsigned second = (unsigned)(now.tv_sec % 86400);
+  unsigned day = (unsigned)(now.tv_sec / 86400) + 719468; /* since 0000-03-01 */
+  unsigned era = day / 146097, of_era = day % 146097;
+  unsigned year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+  unsigned of_year = of_era - (365 * year + year / 4 - year / 100);
+  unsigned month = (5 * of_year + 2) / 153;
+  add_number(l, era * 400 + year + (month >= 10), 4, "-");
+  add_number(l, month < 10 ? month + 3 : month - 9, 2, "-");
+  add_number(l, of_year - (153 * month + 2) / 5 + 1, 2, sink.json ? "T" : " ");
+  add_number(l, second / 3600, 2, ":");
+  add_number(l, second / 60 % 60, 2, ":");
+  add_number(l, second % 60, 2, ".");
+  add_number(l, (unsigned)(now.tv_nsec / 1000000), 3, "");
+}
+
+void lw_log_in_signal(lw_log_level level, const char *message, const char *detail) {
+  if (!lw_log_enabled(level)) return;
+  short_line l = {.n = 0};
+  if (sink.json) add_words(&l, "{\"time\":\"");
+  add_time(&l);
+  add_words(&l, sink.json ? "Z\",\"level\":\"" : " ");
+  add_words(&l, sink.json ? level_names[level] : level_words[level]);
+  if (sink.json) add_words(&l, "\",\"message\":\"");
+  add_words(&l, message);
+  add_words(&l, ": ");
+  add(&l, detail, 256);
+  add_words(&l, sink.json ? "\"}\n" : "\n");
+  if (sink.may_block && !wait_writable(0)) return;
+  ssize_t written = write(sink.fd, l.bytes, l.n);
+  (void)written; /* nobody to tell */
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * The log: one line per event. Readable text on a terminal, one JSON object a line otherwise.
- * All values are escaped (control characters, invalid UTF-8) and cut, so nothing from outside can
- * forge a line. Times are UTC. A line is at most 32 KB and one write(2), without allocation; to
- * anything but a plain file a longer line goes in pieces of 4,096 bytes, since poll(2) promises no
- * more room. It waits 50 ms at most for a reader that does not read; then lines are dropped, and
- * the next one that gets through says how many (log_lines_dropped). Only the loop thread logs. */
+ * The log: one line per event (a traceback on a terminal has more). Readable text on a terminal,
+ * one JSON object a line otherwise. All values are escaped (control characters, invalid UTF-8) and
+ * cut, so nothing from outside can forge a line. Times are UTC. A line is at most 32 KB and one
+ * write(2), without allocation; to anything but a plain file a longer line goes in pieces of 4,096
+ * bytes, since poll(2) promises no more room. It waits 50 ms at most for a reader that does not
+ * read; then lines are dropped, and the next one that gets through says how many
+ * (log_lines_dropped). Only the loop thread logs. */
 #pragma once
 
 #include "floor/base.h"
@@ -28,12 +29,14 @@ void lw_log_setup(int fd, lw_log_level level, lw_log_format format);
 bool lw_log_parse_level(const char *name, lw_log_level *level);
 bool lw_log_enabled(lw_log_level level);
 
-/* One typed field of a line. Text values longer than 2,048 bytes are cut and marked with "…". */
+/* One typed field of a line. Text values longer than 2,048 bytes are cut and marked with "…",
+ * tracebacks at 8,192. */
 typedef enum lw_field_kind {
   LW_FIELD_TEXT,
   LW_FIELD_INT,
   LW_FIELD_NUMBER,
-  LW_FIELD_BOOL
+  LW_FIELD_BOOL,
+  LW_FIELD_TRACEBACK
 } lw_field_kind;
 typedef struct lw_field {
   const char *key;
@@ -61,6 +64,12 @@ static inline lw_field lw_field_bool(const char *key, bool value) {
   return (lw_field){key, LW_FIELD_BOOL, {0, 0}, value, 0};
 }
 
+/* Many lines; comes last. On a terminal each is a line of its own, indented, below the record; else
+ * they stay within it: " | " for their breaks in text, \n in JSON. */
+static inline lw_field lw_field_traceback(const char *key, lw_span value) {
+  return (lw_field){key, LW_FIELD_TRACEBACK, value, 0, 0};
+}
+
 /* message: our own words, literal. Fields in the order given.
  *   text: 2026-01-02 03:04:05.678 INFO  request route=/generate status=200 total_ms=12.5
  *         (values that are not plain words are quoted; levels coloured on a terminal)
@@ -73,3 +82,7 @@ void lw_log(lw_log_level level, const char *format, ...) LW_PRINTF(2, 3);
 #define lw_info(...) lw_log(LW_LOG_INFO, __VA_ARGS__)
 #define lw_warn(...) lw_log(LW_LOG_WARN, __VA_ARGS__)
 #define lw_error(...) lw_log(LW_LOG_ERROR, __VA_ARGS__)
+
+/* For a signal handler that has interrupted this thread, wherever: no state is touched, nothing
+ * waits. message: our own words; detail: cut at 256 bytes, what is not plain in it shown as "?". */
+void lw_log_in_signal(lw_log_level level, const char *message, const char *detail);

@@ -14,6 +14,7 @@
 #include "script/generation.h"
 #include "script/task.h"
 #include "wire/doc.h"
+#include "worker/complaint.h"
 #include "worker/service.h"
 
 enum {
@@ -82,6 +83,7 @@ void lw_program_stop_when_quiet(void) {
 }
 
 void lw_program_close(void) {
+  lw_complaint_close();
   lw_upstream_shutdown();
   lw_loop_fini();
   lw_service_fini();

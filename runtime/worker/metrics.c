@@ -44,9 +44,26 @@ typedef enum source {
 } source;
 static const char *const source_names[] = {"runtime", "model", "script"};
 
+static const char *const hook_names[] = {
+    "handler",
+    "request_parser",
+    "from_json_msg",
+    "count_workload",
+    "remote",
+    "generate_payload_json",
+    "generate_client_response",
+    "start",
+    "spawn",
+    "benchmark",
+    "other", /* stays the last */
+};
+enum {
+  HOOKS = LW_ARRAY_SIZE(hook_names)
+};
+
 typedef struct lw_route_figures {
   char *route; /* as a label's value: escaped */
-  uint64_t endings[ENDINGS], failures[SOURCES];
+  uint64_t endings[ENDINGS], failures[SOURCES], hooks[HOOKS];
   lw_histogram first_byte, model, whole;
 } lw_route_figures;
 
@@ -61,6 +78,7 @@ static struct {
   size_t count;
   figure registered[REGISTERED_MAX];
   size_t registered_count;
+  uint64_t hooks[HOOKS]; /* of no route */
 } metrics;
 static lw_histogram queue_wait = {.bounds = lw_histogram_long};
 
@@ -148,6 +166,12 @@ void lw_metrics_note(const lw_work *w) {
   f->endings[e]++;
   if (e == ENDING_ERROR) f->failures[source_of(w)]++;
   note_times(f, w, e);
+}
+
+void lw_metrics_note_hook(lw_route_figures *f, const char *hook) {
+  size_t i = 0;
+  while (i < HOOKS - 1 && strcmp(hook, hook_names[i]) != 0) i++;
+  (f ? f->hooks : metrics.hooks)[i]++;
 }
 
 /* -- figures of other rooms -- */
@@ -323,6 +347,25 @@ static void put_route_counters(lw_body *b, const char *name, const char *help, c
   }
 }
 
+static void put_hook_errors(lw_body *b, const char *route, const uint64_t *counts) {
+  for (size_t i = 0; i < HOOKS; i++) {
+    if (counts[i] == 0) continue;
+    char *line = lw_printf_dup("luaworker_hook_errors_total{route=\"%s\",hook=\"%s\"} %llu\n",
+                               route, hook_names[i], (unsigned long long)counts[i]);
+    lw_put(b, line);
+    free(line);
+  }
+}
+
+/* Those that never failed are left out: there are many, and it is the rule. */
+static void put_hooks(lw_body *b) {
+  put_family(b, "hook_errors_total", "Errors of the script's functions.", "counter");
+  for (size_t i = 0; i < metrics.count; i++) {
+    put_hook_errors(b, metrics.routes[i]->route, metrics.routes[i]->hooks);
+  }
+  put_hook_errors(b, "none", metrics.hooks);
+}
+
 /* A route without any is left out: most have no call to the model, and many are never used. */
 static void put_route_histograms(lw_body *b, const char *name, const char *help, size_t offset) {
   bool any = false;
@@ -343,6 +386,7 @@ static void put_routes(lw_body *b) {
                      "outcome", ending_names, ENDINGS, offsetof(lw_route_figures, endings));
   put_route_counters(b, "failures_total", "Of those with outcome error: who failed.", "source",
                      source_names, SOURCES, offsetof(lw_route_figures, failures));
+  put_hooks(b);
   put_route_histograms(b, "time_to_first_byte_seconds",
                        "From a request's head to the first byte of its answer's body.",
                        offsetof(lw_route_figures, first_byte));

@@ -14,6 +14,8 @@ enum {
 struct lw_route_figures *lw_metrics_route(const char *method, const char *path);
 /* A request of a route (not of a builtin) is over: its record, times and outcome are final. */
 void lw_metrics_note(const lw_work *w);
+/* A hook failed; figures NULL: none of a route's, but start, benchmark or spawn. */
+void lw_metrics_note_hook(struct lw_route_figures *figures, const char *hook);
 /* A figure of a higher layer; texts static. counter: only grows. A NaN is left out. */
 void lw_metrics_register(const char *name, const char *help, bool counter, double (*read)(void));
 void lw_metrics_write(lw_body *out);

@@ -7,7 +7,6 @@
  * to tell. Meanwhile the session is closed: another end gets 410, its requests 410, get 400. */
 #include <math.h>
 
-#include "floor/log.h"
 #include "wire/json_equal.h"
 #include "wire/json_put.h"
 #include "worker/session.h"
@@ -98,10 +97,9 @@ static bool check_signature(lw_request *r, const lw_json *j, const lw_envelope *
   lw_service *s = lw_service_get();
   const char *why = NULL;
   if (s->unsecured || lw_scheme_verify(s->scheme, j, e, &why) == LW_OK) return true;
-  lw_info("request %s: signature refused: %s", r->id, why);
   lw_record record;
   lw_account_reject(s->account, &record, -1, -1, 0);
-  lw_response_error(r, 401, NULL, "invalid signature");
+  lw_response_say(r, 401, LW_SPAN("{\"error\":\"invalid signature\"}"), lw_span_of(why));
   return false;
 }
 

@@ -105,22 +105,32 @@ static void count_in(lw_work *w, double workload) {
                      w->request_idx, workload);
 }
 
-static void note_failure(lw_work *w, const char *source, const char *text) {
+static void note_failure(lw_work *w, const char *source, lw_span text) {
   w->failed = true;
   w->source = source;
-  if (!w->error) w->error = lw_strdup(text);
+  if (!w->error) w->error = lw_span_dup(text);
 }
 
-void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span log) {
-  note_failure(w, source, text);
-  if (log.n) {
-    lw_field f[] = {lw_field_text("request_id", w->request->id), lw_field_span("error", log)};
-    lw_log_fields(LW_LOG_ERROR, "a hook of the worker script failed", f, LW_ARRAY_SIZE(f));
-  }
+/* "model http://10.0.0.7:5001 refused the connection": where it stands is nobody's business. */
+static void answer_model_failure(lw_work *w, int status, const char *text) {
+  lw_span rest = lw_span_of(text), word;
+  bool has_address = lw_span_next(&rest, ' ', &word) && lw_span_eq(word, LW_SPAN("model")) &&
+                     lw_span_next(&rest, ' ', &word) && memmem(word.p, word.n, "://", 3);
+  char *told = has_address ? lw_printf_dup("the model %.*s", (int)rest.n, rest.p) : lw_strdup(text);
+  lw_response_error(w->request, status, "model", told);
+  free(told);
+}
+
+void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span why) {
+  note_failure(w, source, why.n ? why : lw_span_of(text));
   if (w->route->kind == LW_KIND_WORK && !w->counted) count_in(w, w->cost);
   stop_model(w);
   if (w->request->state == LW_REQUEST_WAITING) lw_headers_clear(&w->request->answer);
-  lw_response_error(w->request, status, source, text);
+  if (strcmp(source, "model") == 0) {
+    answer_model_failure(w, status, text);
+  } else {
+    lw_response_error(w->request, status, source, text);
+  }
   settle_when_over(w);
 }
 
@@ -191,7 +201,7 @@ int lw_work_status_for(lw_code failure) { return failure == LW_TIMEOUT ? 504 : 5
 
 void lw_work_note_model(lw_work *w, int status, lw_code failure, const char *error) {
   if (status) w->model_status = status;
-  if (failure != LW_OK && failure != LW_CANCELLED) note_failure(w, "model", error);
+  if (failure != LW_OK && failure != LW_CANCELLED) note_failure(w, "model", lw_span_of(error));
   if (failure == LW_IO) lw_startup_model_unreachable();
 }
 
@@ -418,12 +428,11 @@ lw_code lw_work_invalid(lw_work *w, lw_span json) {
 /* -- the beginning -- */
 
 static void reject_signature(lw_work *w, const char *why) {
-  lw_info("request %s: signature refused: %s", w->request->id, why);
   w->counted = true;
   w->admission = LW_ADMIT_REFUSED;
   /* Its numbers and cost are not to be believed: anyone may have written them. */
   lw_account_reject(lw_service_get()->account, &w->record, -1, -1, 0);
-  note_failure(w, "runtime", why);
+  note_failure(w, "runtime", lw_span_of(why));
   lw_response_error(w->request, 401, NULL, "invalid signature");
 }
 

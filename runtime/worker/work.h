@@ -82,8 +82,10 @@ void lw_work_keep_little(lw_work *w);
 bool lw_work_drain(lw_work *w, lw_upstream *u);
 /* The model is done with this request: the queue's slot goes to the next. */
 void lw_work_model_done(lw_work *w);
-/* It failed: answers {"error","source"} or cuts. source is static text; log may be {0,0}. */
-void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span log);
+/* It failed: answers {"error": text, "source": source} or cuts. source is static text. why, for the
+ * request's log line: what the client is not told; {0,0}: nothing else than text. A text about the
+ * model goes to the client without the address. */
+void lw_work_fail(lw_work *w, int status, const char *source, const char *text, lw_span why);
 void lw_work_task_done(lw_work *w); /* its task has ended */
 
 int lw_work_status_for(lw_code failure); /* 504 for a silent model, else 502 */
