@@ -202,6 +202,11 @@ static void print_invitation(void) {
             ? ""
             : "An AUTH is good for one request only: take a new one for each.\n",
         dev.script, autoscaler);
+  } else {
+    printf(
+        "A signed request, with the payload of the script's benchmark or --json PAYLOAD:\n"
+        "  luaworker call %s ROUTE --autoscaler http://127.0.0.1:%" PRId64 "\n",
+        dev.script, autoscaler);
   }
   printf("Is it ready, and if not, why: luaworker status %d\n", internal_port());
   printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
