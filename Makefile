@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: build demo dev test canon bench format lint deps clean asan debug
+.PHONY: build demo dev test canon types api-docs bench format lint deps clean asan debug
 
 build: deps
 	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
@@ -26,6 +26,15 @@ test:
 canon: build
 	@cd tests/e2e && LUAWORKER_BIN=$(CURDIR)/build/luaworker LW_CANON_DOCUMENTS=1000000 \
 	  /usr/bin/python3 -m pytest -q -s -p no:cacheprovider test_canon.py
+
+# The workers against the annotations of lua/types, by a checker from crates.io (needs cargo).
+types:
+	@tools/types.sh
+
+# docs/api.md, of the annotations of lua/types.
+api-docs: build
+	@build/luaworker run tools/api_docs.lua > build/api.md
+	@mv build/api.md docs/api.md
 
 bench: build
 	@tools/install.sh bench
