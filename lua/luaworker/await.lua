@@ -31,6 +31,11 @@ local WAIT = sentinel "waiting"
 -- after a wait finds its own task here again.
 local current
 
+-- The coroutines of the author's that the last error ended, the innermost first: its traceback has
+-- their stacks, too. No error: none.
+local NOT_BROKEN = {}
+local broken = NOT_BROKEN
+
 --- The running task; raises when there is none.
 function await.task()
   if not current then error("this waits, so it can't be called while the script is loaded", 3) end
@@ -44,7 +49,7 @@ end
 
 --- For task.lua: a task begins (a table with its coroutine in .thread) or has ended (nil).
 function await.set_current(task)
-  current = task
+  current, broken = task, NOT_BROKEN
 end
 
 --- For task.lua: the coroutine's job is done; returns when it has got the next.
@@ -131,6 +136,16 @@ function await.sleep(seconds)
   await.check_cancel(code)
 end
 
+local function note_broken(co, err)
+  if not rawequal(broken.err, err) then broken = { err = err } end
+  if #broken < 8 then broken[#broken + 1] = co end
+end
+
+--- For trace.lua: those that this error ended.
+function await.broken_by(err)
+  return err ~= nil and rawequal(broken.err, err) and broken or NOT_BROKEN
+end
+
 --- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally,
 --- so that it can tidy up.
 function await.cancelled()
@@ -138,6 +153,7 @@ function await.cancelled()
   while C.lw_api_task_wait_cancel() == AGAIN do
     await.wait()
   end
+  if not ok then note_broken(co, first) end
 end
 
 --- Waits until another task notifies `key`, a whole number. False when `seconds` passed first.

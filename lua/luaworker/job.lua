@@ -4,14 +4,13 @@
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local failure = require "luaworker.failure"
-local log = require "luaworker.log"
 
 local C = base.C
 local catch = failure.catch
 
 local job = {}
 
-local spawned = {} -- by job number: { f, n, ... }
+local spawned = {} -- by job number: { f, n, origin = of the request that it began in, ... }
 local own = {}     -- by job number: { name, f, prefix }
 local last = 0
 
@@ -23,10 +22,12 @@ end
 local function begin(start, f, ...)
   local number = next_number()
   spawned[number] = { f, select("#", ...), ... }
-  if start(number) ~= base.OK then
-    spawned[number] = nil
-    error("spawn: too many tasks", 3)
-  end
+  spawned[number].origin = failure.origin_of(await.current())
+  local code = start(number)
+  if code == base.OK then return end
+  spawned[number] = nil
+  await.check_cancel(code)
+  error("spawn: too many tasks", 3)
 end
 
 --- worker.spawn(f, ...): f runs as a task of its own, beginning in a later turn.
@@ -52,9 +53,10 @@ end
 local function run_spawned(number)
   local call = spawned[number]
   spawned[number] = nil
+  await.task().origin = call.origin
   local ok, caught = xpcall(call[1], catch, unpack(call, 3, call[2] + 2))
   if ok or failure.is_ending(caught) then return end
-  log.error("a spawned task failed: " .. failure.describe(caught))
+  failure.report(C.LW_FAILED_JOB, call.origin, "spawn", call[1], caught)
 end
 
 local function run_own(one)
@@ -62,7 +64,7 @@ local function run_own(one)
   if not ok then
     if failure.is_ending(result) then return end
     if not failure.is_failure(result) then
-      log.error("%s failed: %s", one.name, failure.describe(result))
+      failure.report(C.LW_FAILED_JOB, nil, one.name, nil, result)
     end
     why = one.prefix .. failure.text_of(result)
   elseif why == nil then

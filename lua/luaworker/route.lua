@@ -7,7 +7,6 @@ local await = require "luaworker.await"
 local answer = require "luaworker.answer"
 local failure = require "luaworker.failure"
 local json = require "luaworker.json"
-local log = require "luaworker.log"
 local model = require "luaworker.model"
 local request = require "luaworker.request"
 local response = require "luaworker.response"
@@ -32,31 +31,20 @@ function route.add_entry(entry)
   return job
 end
 
--- Lines of scripts whose count_workload has been complained about.
-local complained, complaint_count = {}, 0
-
-local function complain(entry, text)
-  local line = text:match "^[^\n]-:%d+:" or text
-  if complained[line] or complaint_count >= 100 then return end
-  complained[line] = true
-  complaint_count = complaint_count + 1
-  log.warn("route %s, hook count_workload: %s; counted as %d (said once for this line)",
-    entry.label, text, DEFAULT_WORKLOAD)
-end
-
 --- What the route's hook counts; DEFAULT_WORKLOAD when it fails to.
 function route.count_workload(entry, payload)
-  local ok, workload = pcall(entry.count_workload, payload)
+  local hook = entry.count_workload
+  local ok, workload = await.xpcall(hook, failure.catch, payload)
   if ok and type(workload) == "number" and workload >= 0 and workload < math.huge then
     return workload
   end
   if ok then
-    complain(entry, "expected a number of at least 0, got " .. base.show(workload))
-  elseif failure.is_ending(workload) then
-    error(workload, 0)
-  else
-    complain(entry, tostring(workload))
+    workload = "returned " .. base.show(workload) .. ", expected a number of at least 0"
+  elseif failure.is_failure(workload) then
+    workload = workload.text
   end
+  local origin = failure.origin_of(await.current()) or { route = entry.label, id = "" }
+  failure.report(C.LW_FAILED_WORKLOAD, origin, "count_workload", hook, workload)
   return DEFAULT_WORKLOAD
 end
 
@@ -159,14 +147,8 @@ end
 --- A hook's name with its place. A tail call (`return worker.json(...)`) leaves no trace of the
 --- line, so the hook's own is told.
 function route.place_of_hook(name, f)
-  if type(f) ~= "function" then return name end
-  local info = debug.getinfo(f, "S")
-  return string.format("%s (%s:%d)", name, info.short_src, info.linedefined)
-end
-
-local function name_hook(task, entry)
-  local hook = task.hook or "none"
-  return route.place_of_hook(hook, entry[hook])
+  local place = failure.place_of(f)
+  return place and ("%s (%s)"):format(name, place) or name
 end
 
 --- What came of an error inside a walk: the client's answer and the log line.
@@ -181,10 +163,11 @@ function route.fail(task, entry, r, caught)
   if invalid and entry.has_payload_hook and not task.admitted then
     return route.refuse(r, invalid)
   end
-  local text = "the worker script failed"
-  local line = string.format("route %s, hook %s: %s", entry.label, name_hook(task, entry),
-    failure.describe(caught))
-  C.lw_api_request_fail(r, 500, "script", text, #text, line, #line)
+  local hook, origin = task.hook or "none", failure.origin_of(task)
+  local why = failure.report(C.LW_FAILED_REQUEST, origin, hook, entry[hook], caught)
+  local text = ("the worker script failed in %s; its log says how, under request %s"):format(hook,
+    origin.id)
+  C.lw_api_request_fail(r, 500, "script", text, #text, why, #why)
 end
 
 --- At the end of a task: nothing of its request can be reached from Lua any more.
@@ -192,6 +175,7 @@ function route.retire(task)
   request.retire(task)
   response.retire(task)
   answer.retire(task)
+  task.entry, task.origin = nil, nil
   task.request, task.payload, task.hook, task.model_error = nil, nil, nil, nil
   task.admitted = false
 end

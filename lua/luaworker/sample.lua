@@ -5,7 +5,6 @@
 local base = require "luaworker.base"
 local failure = require "luaworker.failure"
 local json = require "luaworker.json"
-local log = require "luaworker.log"
 local payload = require "luaworker.payload"
 local route = require "luaworker.route"
 
@@ -21,7 +20,7 @@ local function call_hook(name, f, ...)
   if ok then return value end
   if failure.is_ending(value) then error(value, 0) end
   if not failure.is_failure(value) then
-    log.error("benchmark: hook %s: %s", name, failure.describe(value))
+    failure.report(base.C.LW_FAILED_JOB, nil, "benchmark", f, value)
   end
   blame(name, f, failure.text_of(value))
 end

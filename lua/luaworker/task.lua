@@ -19,7 +19,7 @@ local main_chunk -- run: the program
 
 local function run_request(me, r, number)
   local entry = route.entries[number]
-  me.request = r
+  me.request, me.entry = r, entry
   local ok, caught = xpcall(entry.walk, catch, me, entry, r)
   if not ok then route.fail(me, entry, r, caught) end
   route.retire(me)

@@ -23,6 +23,8 @@
 #include "worker/benchmark.h"
 #include "worker/session.h"
 #include "worker/startup.h"
+#include "worker/complaint.h"
+#include "worker/metrics.h"
 #include "worker/tokens.h"
 #include "worker/work.h"
 
@@ -151,14 +153,14 @@ struct lw_call *lw_api_request_call(struct lw_request *r) {
 }
 
 void lw_api_request_fail(struct lw_request *r, int status, const char *source, const char *text,
-                         size_t n, const char *log, size_t log_n) {
+                         size_t n, const char *why, size_t why_n) {
   static const char *const sources[] = {"script", "model", "runtime"};
   const char *known = sources[0];
   for (size_t i = 0; i < LW_ARRAY_SIZE(sources); i++) {
     if (strcmp(source, sources[i]) == 0) known = sources[i];
   }
   char *copy = lw_strdup_n(text, n);
-  lw_work_fail(lw_work_of(r), status ? status : 500, known, copy, span(log, log_n));
+  lw_work_fail(lw_work_of(r), status ? status : 500, known, copy, span(why, why_n));
   free(copy);
 }
 
@@ -169,6 +171,27 @@ int lw_api_response_start(struct lw_request *r, int status) {
   if (r->state != LW_REQUEST_WAITING || r->status || status < 200 || status > 599) return LW_MISUSE;
   r->status = status;
   return LW_OK;
+void lw_api_hook_failed(int what, const char *route, const char *hook, const char *at,
+                        const char *request_id, const char *text, size_t n, const char *traceback,
+                        size_t traceback_n) {
+  static const char *const messages[] = {
+      [LW_FAILED_REQUEST] = "a hook of the worker script failed",
+      [LW_FAILED_WORKLOAD] = "a workload was not counted, 100 is used",
+      [LW_FAILED_JOB] = "a job of the worker script failed",
+  };
+  struct lw_request *r = lw_api_task_request();
+  lw_metrics_note_hook(r ? lw_work_of(r)->route->figures : NULL, hook);
+  lw_complain(&(lw_fold_line){
+      .level = what == LW_FAILED_WORKLOAD ? LW_LOG_WARN : LW_LOG_ERROR,
+      .message = messages[what >= 0 && what <= LW_FAILED_JOB ? what : LW_FAILED_REQUEST],
+      .route = lw_span_of(route),
+      .hook = lw_span_of(hook),
+      .at = lw_span_of(at),
+      .error = span(text, n),
+      .request_id = lw_span_of(request_id),
+      .traceback = span(traceback, traceback_n)});
+}
+
 }
 
 int lw_api_response_header(struct lw_request *r, const char *name, size_t name_n, const char *value,

@@ -83,7 +83,18 @@ struct lw_call *lw_api_request_call(struct lw_request *r);
  * answer has begun. source: "script", "model" or "runtime"; status 0 means 500. `log` (a traceback)
  * goes into the log line only. */
 void lw_api_request_fail(struct lw_request *r, int status, const char *source, const char *text,
-                         size_t n, const char *log, size_t log_n);
+                         size_t n, const char *why, size_t why_n);
+enum {
+  LW_FAILED_REQUEST,  /* a hook, which ends its request */
+  LW_FAILED_WORKLOAD, /* a count_workload, after which the request goes on */
+  LW_FAILED_JOB,      /* start, benchmark or spawn: in `hook` */
+};
+/* Something of the script failed: a log line (few, when it comes again and again) and a count. route
+ * and request_id: of the running task's request, or of the one that started the task, or "". `at`:
+ * file:line. traceback: a line for each of the script's functions, or "". */
+void lw_api_hook_failed(int what, const char *route, const char *hook, const char *at,
+                        const char *request_id, const char *text, size_t n, const char *traceback,
+                        size_t traceback_n);
 
 /* -- the answer to a client -- */
 int lw_api_response_start(struct lw_request *r, int status); /* LW_MISUSE when already started */
