@@ -92,11 +92,22 @@ function await.xpcall(f, handler, ...)
   end, ...))
 end
 
+local function note_broken(co, err)
+  if not rawequal(broken.err, err) then broken = { err = err } end
+  if #broken < 8 then broken[#broken + 1] = co end
+end
+
+--- For trace.lua: those that this error ended.
+function await.broken_by(err)
+  return err ~= nil and rawequal(broken.err, err) and broken or NOT_BROKEN
+end
+
 local function settle(co, ok, first, ...)
   if ok and first == WAIT then
     await.wait()
     return settle(co, co_resume(co))
   end
+  if not ok then note_broken(co, first) end
   return pass_endings(ok, first, ...)
 end
 
@@ -136,16 +147,6 @@ function await.sleep(seconds)
   await.check_cancel(code)
 end
 
-local function note_broken(co, err)
-  if not rawequal(broken.err, err) then broken = { err = err } end
-  if #broken < 8 then broken[#broken + 1] = co end
-end
-
---- For trace.lua: those that this error ended.
-function await.broken_by(err)
-  return err ~= nil and rawequal(broken.err, err) and broken or NOT_BROKEN
-end
-
 --- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally,
 --- so that it can tidy up.
 function await.cancelled()
@@ -153,7 +154,6 @@ function await.cancelled()
   while C.lw_api_task_wait_cancel() == AGAIN do
     await.wait()
   end
-  if not ok then note_broken(co, first) end
 end
 
 --- Waits until another task notifies `key`, a whole number. False when `seconds` passed first.

@@ -175,8 +175,8 @@ function route.retire(task)
   request.retire(task)
   response.retire(task)
   answer.retire(task)
-  task.entry, task.origin = nil, nil
   task.request, task.payload, task.hook, task.model_error = nil, nil, nil, nil
+  task.entry, task.origin = nil, nil
   task.admitted = false
 end
 

@@ -21,10 +21,10 @@
 #include "wire/doc.h"
 #include "worker/auth.h"
 #include "worker/benchmark.h"
-#include "worker/session.h"
-#include "worker/startup.h"
 #include "worker/complaint.h"
 #include "worker/metrics.h"
+#include "worker/session.h"
+#include "worker/startup.h"
 #include "worker/tokens.h"
 #include "worker/work.h"
 
@@ -164,13 +164,6 @@ void lw_api_request_fail(struct lw_request *r, int status, const char *source, c
   free(copy);
 }
 
-/* -- the answer to a client -- */
-
-int lw_api_response_start(struct lw_request *r, int status) {
-  if (lw_request_is_over(r)) return LW_CANCELLED;
-  if (r->state != LW_REQUEST_WAITING || r->status || status < 200 || status > 599) return LW_MISUSE;
-  r->status = status;
-  return LW_OK;
 void lw_api_hook_failed(int what, const char *route, const char *hook, const char *at,
                         const char *request_id, const char *text, size_t n, const char *traceback,
                         size_t traceback_n) {
@@ -192,6 +185,13 @@ void lw_api_hook_failed(int what, const char *route, const char *hook, const cha
       .traceback = span(traceback, traceback_n)});
 }
 
+/* -- the answer to a client -- */
+
+int lw_api_response_start(struct lw_request *r, int status) {
+  if (lw_request_is_over(r)) return LW_CANCELLED;
+  if (r->state != LW_REQUEST_WAITING || r->status || status < 200 || status > 599) return LW_MISUSE;
+  r->status = status;
+  return LW_OK;
 }
 
 int lw_api_response_header(struct lw_request *r, const char *name, size_t name_n, const char *value,
