@@ -77,11 +77,10 @@ end
 
 local function read_file(path)
   local file, err = io.open(path, "rb")
-  if not file then return nil, err end
-  local text = file:read "*a"
-  file:close()
-  if text then base.C.lw_api_script_text(text, #text) end
-  return text
+  local text = file and file:read "*a"
+  if file then file:close() end
+  base.C.lw_api_script_file(path, #path, text, text and #text or 0)
+  return text, err
 end
 
 --- load() and its kin, with the script's globals and without bytecode.

@@ -154,6 +154,7 @@ static bool start_children(const char *first_scheme) {
                           dev.log_level,
                           "--auth-scheme",
                           dev.auth_scheme,
+                          "--watch",
                           NULL};
   start_child(MODEL, model);
   start_child(AUTOSCALER, autoscaler);
@@ -209,8 +210,8 @@ static void print_invitation(void) {
         dev.script, autoscaler);
   }
   printf("Is it ready, and if not, why: luaworker status %d\n", internal_port());
-  printf("Edit %s, then: kill -HUP %d (loads it anew). Ctrl-C ends all.\n\n", dev.script,
-         (int)getpid());
+  printf("Edit %s: it is loaded anew when you save it, or by kill -HUP %d. Ctrl-C ends all.\n\n",
+         dev.script, (int)getpid());
   fflush(stdout);
 }
 
@@ -280,7 +281,8 @@ int lw_dev_main(int argc, char **argv) {
       "SCRIPT [options]",
       "Runs SCRIPT as a worker together with a model stand-in and a local autoscaler, prints how "
       "to\n"
-      "send requests, and shows every report. SIGHUP reloads the script, Ctrl-C ends all.",
+      "send requests, and shows every report. The script is loaded anew when it is saved, and on\n"
+      "SIGHUP; Ctrl-C ends all.",
       options,
       LW_ARRAY_SIZE(options),
       false};

@@ -25,6 +25,8 @@ static double generation(void) { return facts.generation ? facts.generation->num
 static double generations(void) { return lw_generation_count(); }
 static double reloads(void) { return (double)facts.reloads; }
 static double reload_failures(void) { return (double)facts.reload_failures; }
+static double reload_failed(void) { return facts.reload_error != NULL; }
+static double reload_seconds(void) { return facts.reload_s > 0 ? facts.reload_s : NAN; }
 static double heap_bytes(void) {
   return facts.generation ? (double)lw_vm_heap_bytes(facts.generation->vm) : NAN;
 }
@@ -45,6 +47,10 @@ void lw_facts_register(void) {
   lw_metrics_register("reloads_total", "Reloads of the script that took effect.", true, reloads);
   lw_metrics_register("reload_failures_total", "Reloads that changed nothing: see /status.", true,
                       reload_failures);
+  lw_metrics_register("reload_failed", "1: the last reload did, and the script before it serves.",
+                      false, reload_failed);
+  lw_metrics_register("reload_duration_seconds", "How long the last reload held the loop.", false,
+                      reload_seconds);
   lw_metrics_register("lua_heap_bytes", "Memory of the present script's Lua objects.", false,
                       heap_bytes);
   lw_metrics_register("start_time_seconds", "When the program started, since the epoch.", false,
@@ -89,6 +95,8 @@ void lw_facts_write(lw_body *b) {
   lw_put_number(b, round((double)(lw_now_ns() - facts.started_ns) / 1e6) / 1000);
   lw_put(b, ",\"generation\":");
   lw_put_integer(b, facts.generation ? facts.generation->number : 0);
+  lw_put(b, ",\"generations\":");
+  lw_put_integer(b, lw_generation_count());
   lw_put(b, ",\"reloads\":");
   lw_put_integer(b, (int64_t)facts.reloads);
   lw_put(b, ",\"reload_failures\":");
@@ -102,7 +110,8 @@ void lw_facts_write(lw_body *b) {
   }
 }
 
-void lw_facts_note_reload(char *error) {
+void lw_facts_note_reload(char *error, double seconds) {
+  facts.reload_s = seconds;
   facts.reloads += error == NULL;
   facts.reload_failures += error != NULL;
   free(facts.reload_error);

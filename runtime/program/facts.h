@@ -15,10 +15,12 @@ typedef struct lw_facts {
   uint64_t reloads, reload_failures;
   char *url;          /* as advertised. Owned */
   char *reload_error; /* why the last reload failed; NULL: it did not. Owned */
+  double reload_s;    /* how long that held the loop; 0: there was none */
 } lw_facts;
 
 lw_facts *lw_facts_get(void);
-void lw_facts_register(void);           /* its metrics */
-void lw_facts_write(lw_body *json);     /* its members of /status */
-void lw_facts_note_reload(char *error); /* takes it over; NULL: well */
+void lw_facts_register(void);       /* its metrics */
+void lw_facts_write(lw_body *json); /* its members of /status */
+/* error: taken over; NULL: well. */
+void lw_facts_note_reload(char *error, double seconds);
 void lw_facts_fini(void);

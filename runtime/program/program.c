@@ -85,6 +85,7 @@ void lw_program_stop_when_quiet(void) {
 void lw_program_close(void) {
   lw_complaint_close();
   lw_upstream_shutdown();
+  lw_vm_free_rest();
   lw_loop_fini();
   lw_service_fini();
   lw_doc_drop_spares();

@@ -15,7 +15,9 @@
 #include "program/facts.h"
 #include "program/notify.h"
 #include "program/program.h"
+#include "program/reload.h"
 #include "program/settings.h"
+#include "program/watcher.h"
 #include "script/made.h"
 #include "worker/admin.h"
 #include "worker/pace.h"
@@ -33,12 +35,12 @@ static struct {
   const lw_builtin *builtins[8]; /* NULL-terminated */
   lw_server *server;
   lw_timer deadline;
-  char *failure;                   /* why it could not start */
-  double loadtime_s, told_perf;    /* as reported; 0: not yet */
-  int stops;                       /* signals to stop so far */
-  char told_error[512];            /* logged and reported */
-  bool started, was_ready, beacon; /* beacon: only reports why it could not start */
-  bool again;                      /* the beacon's SIGHUP: start anew as a fresh program */
+  char *failure;                        /* why it could not start */
+  double loadtime_s, told_perf;         /* as reported; 0: not yet */
+  int stops;                            /* signals to stop so far */
+  char told_errors[LW_GATE_COUNT][512]; /* logged: why each gate has failed */
+  bool started, was_ready, beacon;      /* beacon: only reports why it could not start */
+  bool again;                           /* the beacon's SIGHUP: start anew as a fresh program */
 } serve;
 
 /* -- readiness and reports -- */
@@ -59,17 +61,22 @@ static void tell_loaded(void) {
   lw_report_loaded(serve.loadtime_s, serve.told_perf);
 }
 
-static void tell_error(void) {
-  const char *error = lw_ready_error();
-  if (strcmp(error, serve.told_error) != 0) {
-    snprintf(serve.told_error, sizeof serve.told_error, "%s", error);
-    if (*error) lw_error("not ready: %s", error);
+static void tell_errors(void) {
+  for (lw_gate g = 0; g < LW_GATE_COUNT; g++) {
+    lw_gate_view v = lw_ready_gate(g);
+    const char *error = v.state == LW_GATE_FAILED ? v.why : "";
+    char *told = serve.told_errors[g];
+    if (strcmp(error, told) == 0) continue;
+    snprintf(told, sizeof serve.told_errors[g], "%s", error);
+    if (*error) lw_error("not ready: %s: %s", lw_gate_name(g), error);
   }
   lw_report_error(present_error());
 }
 
 static void tell_systemd(bool ready) {
+  const char *mistake = lw_facts_get()->reload_error;
   char text[600] = "ready";
+  if (mistake) snprintf(text, sizeof text, "ready; the last reload failed: %s", mistake);
   for (lw_gate g = 0; !ready && g < LW_GATE_COUNT; g++) {
     lw_gate_view v = lw_ready_gate(g);
     if (v.state != LW_GATE_WAITING && v.state != LW_GATE_FAILED) continue;
@@ -85,7 +92,7 @@ static void on_ready_change(void) {
   bool ready = lw_ready_is();
   if (ready) tell_loaded();
   serve.was_ready = ready;
-  tell_error();
+  tell_errors();
   tell_systemd(ready);
 }
 
@@ -220,7 +227,8 @@ static void hold_signals(int how) {
 /* What was missing may be there now. All is closed first, then the program is executed anew, and
  * that one acts on the signals that come meanwhile. */
 static void start_anew(void) {
-  lw_info("SIGHUP: trying to start again");
+  lw_info("trying to start again");
+  lw_watcher_close();
   hold_signals(SIG_BLOCK);
   serve.again = true;
   serve.stops++;
@@ -229,26 +237,22 @@ static void start_anew(void) {
 
 static void on_reload(int signum) {
   (void)signum;
-  if (serve.beacon && !serve.stops) start_anew();
-  if (serve.stops || !serve.server) return;
-  lw_certificate_reload();
-  lw_facts *f = lw_facts_get();
-  char *why = NULL;
-  uint64_t begun = lw_now_ns();
-  lw_generation *fresh = lw_generation_load(serve.set.script, &why);
-  if (!fresh) {
-    lw_error("reload failed, generation %u goes on: %s", f->generation->number, why);
-    lw_facts_note_reload(why);
+  if (serve.beacon && !serve.stops) {
+    start_anew();
     return;
   }
-  lw_generation *old = f->generation;
-  f->generation = fresh;
-  serve.site.router = fresh->router;
-  lw_info("reloaded %s in %.1f ms: generation %u", serve.set.script,
-          (double)(lw_now_ns() - begun) / 1e6, fresh->number);
-  lw_facts_note_reload(NULL);
-  lw_startup_replace(fresh->router);
-  lw_generation_retire(old);
+  if (serve.stops || !serve.server) {
+    lw_info("the worker is ending: nothing is loaded anew");
+    return;
+  }
+  lw_certificate_reload();
+  lw_reload(serve.set.script, &serve.site);
+  tell_systemd(lw_ready_is());
+}
+
+static void on_edit(const char *path) {
+  lw_info("%s has changed", path);
+  on_reload(SIGHUP);
 }
 
 static void on_admin_closed(void) { lw_report_flush(end_program); }
@@ -262,11 +266,13 @@ static void become_beacon(void) {
   lw_notify_status(text);
   free(text);
   serve.beacon = true;
+  if (serve.set.watch) lw_watcher_open(on_edit);
 }
 
 static void take_down(void) {
   lw_sessions_stop();
   lw_certificate_close();
+  lw_watcher_close();
   lw_pubkey_stop();
   lw_startup_stop();
   lw_facts *f = lw_facts_get();
@@ -292,6 +298,7 @@ static void on_shutdown_deadline(lw_timer *t) {
 
 static void on_stop(int signum) {
   serve.again = false;
+  lw_watcher_close();
   if (++serve.stops == 1 && serve.beacon) end_program();
   if (!serve.server) return; /* it is ending already */
   if (serve.stops > 1) {
@@ -416,6 +423,7 @@ static void start_watching(void) {
                                   set->stall_timeout};
   lw_sessions_start(&serve.site);
   lw_startup_begin(&settings, serve.site.router);
+  if (set->watch) lw_watcher_open(on_edit);
   serve.started = true;
   on_ready_change();
 }

@@ -16,6 +16,7 @@
 #include "floor/log.h"
 #include "script/call.h"
 #include "script/made.h"
+#include "script/sources.h"
 #include "script/task.h"
 #include "wire/canon.h"
 #include "wire/doc.h"
@@ -385,9 +386,11 @@ int lw_api_router_marker(struct lw_router *r, int kind, const char *p, size_t n)
   return fail_with(LW_PROTOCOL, "is empty or more than one line");
 }
 
-void lw_api_script_text(const char *p, size_t n) {
+void lw_api_script_file(const char *path, size_t path_n, const char *p, size_t n) {
   lw_vm *vm = lw_vm_loading();
-  if (vm) vm->digest = lw_benchmark_digest(vm->digest, span(p, n));
+  lw_span text = span(p, n);
+  if (vm && p) vm->digest = lw_benchmark_digest(vm->digest, text);
+  lw_sources_note(span(path, path_n), p ? &text : NULL);
 }
 
 void lw_api_measuring(const char *p, size_t n) {

@@ -187,8 +187,9 @@ int lw_api_route_text(struct lw_route *r, const char *name, const char *p, size_
 void lw_api_route_url(struct lw_route *r, lw_span *out);
 /* The model server's URL that the operator gave (--model-url); empty: the script's own counts. */
 void lw_api_model_url(lw_span *out);
-/* While a script loads: a file of it was read. Its digest tells whether it is the one measured. */
-void lw_api_script_text(const char *p, size_t n);
+/* A file of the script was read; p NULL: it was looked for and can't be. While a script loads, the
+ * digest of all of them tells whether it is the one measured. */
+void lw_api_script_file(const char *path, size_t path_n, const char *p, size_t n);
 /* While a benchmark runs: how far it is, or what holds it up. */
 void lw_api_measuring(const char *p, size_t n);
 /* serve: these routes are this script's worker. LW_MISUSE when called twice. */

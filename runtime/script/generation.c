@@ -3,8 +3,10 @@
 #include "script/generation.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "script/made.h"
+#include "script/sources.h"
 #include "worker/benchmark.h"
 
 static unsigned loaded, alive;
@@ -19,10 +21,22 @@ static void retire_router(lw_router *router) {
   lw_vm_close(vm);
 }
 
+/* A pipe that somebody may write to is good enough for a start, but nothing to wait for with
+ * requests running. */
+static bool is_readable_now(const char *path, char **why) {
+  struct stat st;
+  if (loaded == 0 || stat(path, &st) != 0 || S_ISREG(st.st_mode)) return true;
+  *why = lw_printf_dup("%s: not a regular file", path);
+  return false;
+}
+
 lw_generation *lw_generation_load(const char *path, char **why) {
+  char *text = NULL;
   size_t size = 0;
-  char *text = lw_script_read(path, &size, why);
-  if (!text) return NULL;
+  lw_sources_begin();
+  lw_sources_note(lw_span_of(path), NULL);
+  if (!is_readable_now(path, why) || !(text = lw_script_read(path, &size, why))) return NULL;
+  lw_sources_note(lw_span_of(path), &(lw_span){text, size});
   char *argv[] = {(char *)path};
   lw_vm *vm = lw_vm_new(LW_VM_SERVE, 1, argv);
   vm->digest = lw_benchmark_digest(LW_BENCHMARK_DIGEST_START, (lw_span){text, size});

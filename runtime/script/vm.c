@@ -18,7 +18,9 @@
 #include "script/task.h"
 
 enum {
-  SCRIPT_MAX = 16 << 20
+  SCRIPT_MAX = 16 << 20,
+  FADE_BYTES = 1 << 20, /* a heap that is closed at once takes a millisecond at most */
+  FADE_SLICE_US = 250   /* of every millisecond or so; more when several wait */
 };
 
 /* -- the library -- */
@@ -223,25 +225,103 @@ uint64_t lw_vm_heap_bytes(const lw_vm *vm) {
 
 /* -- closing -- */
 
-typedef struct closing_vm {
-  lw_grave grave;
-  lw_vm *vm;
-} closing_vm;
+/* To free a big heap at once would keep requests waiting: the collector does it bit by bit first.
+ */
+static struct {
+  lw_list vms; /* lw_vm.fading */
+  unsigned count;
+  lw_timer timer;
+  lw_wake wake;
+} fading;
+
+static void free_vm(lw_vm *vm) {
+  lua_close(vm->L);
+  free(vm->idle);
+  free(vm);
+}
+
+/* All that holds the script's objects; the library of C, and the FFI's own table, stay. */
+static int let_go(lua_State *L) {
+  lw_vm *vm = lua_touserdata(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, vm->main_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, vm->load_ref);
+  while (vm->idle_count) luaL_unref(L, LUA_REGISTRYINDEX, vm->idle[--vm->idle_count]);
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  for (lua_pushnil(L); lua_next(L, -2);) {
+    lua_pop(L, 1);
+    if (lua_type(L, -1) != LUA_TSTRING || strncmp(lua_tostring(L, -1), "luaworker", 9) != 0)
+      continue;
+    lua_pushvalue(L, -1);
+    lua_pushnil(L);
+    lua_rawset(L, -4);
+  }
+  return 0;
+}
+
+/* The first cycle may have begun before all was let go. */
+static int collect(lua_State *L) {
+  lw_vm *vm = lua_touserdata(L, 1);
+  uint64_t until_ns = lw_now_ns() + LW_MIN(fading.count, 8u) * FADE_SLICE_US * 1000u;
+  while (vm->fade_cycles < 2 && lw_now_ns() < until_ns) {
+    vm->fade_cycles += lua_gc(L, LUA_GCSTEP, 0);
+  }
+  return 0;
+}
+
+static void run_fading(lw_wake *w) {
+  (void)w;
+  lw_vm *vm = LW_CONTAINER_OF(fading.vms.next, lw_vm, fading);
+  if (lua_cpcall(vm->L, collect, vm) != 0) vm->fade_cycles = 2;
+  if (vm->fade_cycles >= 2) {
+    lw_list_remove(&vm->fading);
+    fading.count--;
+    free_vm(vm);
+  }
+  if (!lw_list_empty(&fading.vms)) {
+    lw_timer_start(&fading.timer, 1);
+  } else {
+    lw_timer_fini(&fading.timer);
+  }
+}
+
+static void on_fade_timer(lw_timer *t) {
+  (void)t;
+  lw_loop_wake(&fading.wake);
+}
+
+static void begin_fading(lw_vm *vm) {
+  if (!fading.timer.fire) {
+    lw_list_init(&fading.vms);
+    lw_wake_init(&fading.wake, run_fading);
+    lw_timer_init(&fading.timer, on_fade_timer);
+  }
+  if (lua_cpcall(vm->L, let_go, vm) != 0) vm->fade_cycles = 2;
+  lw_list_append(&fading.vms, &vm->fading);
+  fading.count++;
+  if (!lw_timer_active(&fading.timer)) lw_timer_start(&fading.timer, 1);
+}
+
+void lw_vm_free_rest(void) {
+  if (!fading.timer.fire) return;
+  lw_timer_fini(&fading.timer);
+  lw_wake_cancel(&fading.wake);
+  lw_list *node;
+  while ((node = lw_list_pop(&fading.vms))) free_vm(LW_CONTAINER_OF(node, lw_vm, fading));
+  fading.count = 0;
+}
 
 static void bury_vm(lw_grave *g) {
-  closing_vm *c = LW_CONTAINER_OF(g, closing_vm, grave);
-  lw_made_free_all(c->vm);
-  lua_close(c->vm->L);
-  free(c->vm->idle);
-  free(c->vm);
-  free(c);
+  lw_vm *vm = LW_CONTAINER_OF(g, lw_vm, grave);
+  lw_made_free_all(vm);
+  if (vm->mode == LW_VM_SERVE && lw_vm_heap_bytes(vm) > FADE_BYTES) {
+    begin_fading(vm);
+  } else {
+    free_vm(vm);
+  }
 }
 
 static void bury_when_quiet(lw_vm *vm) {
-  if (!vm->closing || vm->task_count) return;
-  closing_vm *c = lw_calloc(1, sizeof *c);
-  c->vm = vm;
-  lw_loop_bury(&c->grave, bury_vm);
+  if (vm->closing && !vm->task_count) lw_loop_bury(&vm->grave, bury_vm);
 }
 
 void lw_vm_task_ended(lw_vm *vm) {

@@ -29,6 +29,9 @@ typedef struct lw_vm {
   uint64_t digest;      /* of the files that the script has loaded so far */
   lw_list servers;      /* run: struct lw_vm_server */
   bool closing;
+  lw_grave grave;
+  lw_list fading; /* closed, and freed bit by bit */
+  int fade_cycles;
   /* For the owner; each may be NULL. In the drain or while loading. */
   void *owner;
   void (*on_quiet)(struct lw_vm *vm); /* the last task has ended */
@@ -41,8 +44,10 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv);
 /* Runs the script (serve) or makes it the main task's program (run). On failure *why is the
  * message, caller frees. */
 lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) LW_MUST_CHECK;
-/* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then. */
+/* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then, a big
+ * heap in small steps between turns of the loop. */
 void lw_vm_close(lw_vm *vm);
+void lw_vm_free_rest(void); /* the program ends: what is still to be freed, at once */
 void lw_vm_task_ended(lw_vm *vm);           /* for task.c */
 uint64_t lw_vm_heap_bytes(const lw_vm *vm); /* what its Lua objects take */
 

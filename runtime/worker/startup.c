@@ -102,7 +102,6 @@ static void on_file(void *owner) {
 static void on_marker(void *owner, const lw_marker *m) {
   (void)owner;
   if (m->kind == LW_MARKER_ERROR) {
-    lw_error("the model's log %s has the error marker \"%s\"", startup.log_file, m->text);
     lw_ready_set(LW_GATE_LOG, LW_GATE_FAILED, "%s", m->text);
     return;
   }
@@ -240,7 +239,6 @@ static bool has_benchmark(const lw_router *r) { return r->benchmark_job > 0 || r
 static void on_benchmark(double max_perf, const char *how, const char *error) {
   if (error) {
     startup.benchmark_failed = true;
-    lw_error("the benchmark failed: %s", error);
     lw_ready_set(LW_GATE_BENCHMARK, LW_GATE_FAILED, "%s", error);
     retry_later();
     return;

@@ -123,7 +123,10 @@ local function put_status(status)
   put_row("script", "%s, generation %d, luaworker %s, up %s", plain(status.script),
     status.generation, status.version, duration(status.uptime))
   if status.reload_error ~= null then
-    put_row("reload", "failed: %s", plain(status.reload_error))
+    local first, rest = status.reload_error:match "^([^\n]*)(.*)$"
+    put_row("reload", "failed: %s", plain(first))
+    local _, more = rest:gsub("\n+[^\n]", "")
+    if more > 0 then put_row("", "and %d more lines: see the log", more) end
   end
 end
 
