@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- luaworker.testing: the words in which tests of worker scripts are written. Only within
--- `luaworker test`, where nothing touches a network or the clock. docs/testing-workers.md tells all.
+-- luaworker.testing: the words in which tests of worker scripts are written. Only within `luaworker
+-- test`, where nothing touches a network or the clock. docs/testing-workers.md tells all.
 local base = require "luaworker.base"
 
 if not base.is_testing then
@@ -13,6 +13,7 @@ local kernel = require "luaworker.testing_kernel"
 local server = require "luaworker.testing_server"
 local suite = require "luaworker.testing_suite"
 require "luaworker.testing_log"
+require "luaworker.testing_task"
 
 local clock = {}
 
@@ -28,7 +29,7 @@ end
 
 --- Lets so many seconds pass, and all that is due in them.
 function clock.advance(seconds)
-  if type(seconds) ~= "number" or not (seconds >= 0) then
+  if type(seconds) ~= "number" or seconds < 0 then
     error("clock.advance: expected seconds, got " .. base.show(seconds), 2)
   end
   local passed

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A worker script as a test sees it: loaded into an instance of its own, asked by fake clients. Each
--- asking waits, by the clock of the tests, until the request and what serves it are over.
+-- A worker script as a test sees it: loaded into an instance of its own, asked by fake clients.
+-- Each asking waits, by the clock of the tests, until the request and what serves it are over.
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
 local exchange = require "luaworker.testing_exchange"
@@ -12,6 +12,7 @@ local router = require "luaworker.testing_router"
 local schema = require "luaworker.schema"
 local server = require "luaworker.testing_server"
 require "luaworker.testing_client"
+require "luaworker.testing_reading"
 
 local app = {}
 

@@ -1,14 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- Calls to the servers of a test, in the place of exchange/upstream.c and script/call.c: the same
--- states, deadlines and words, with the answers of testing_server.lua. A call belongs to a task or
--- was taken over by a testing_exchange.lua, which it tells of each change.
+-- Calls to the servers of a test, in the place of exchange/upstream.c: the same states, deadlines
+-- and words, with the answers of testing_server.lua. A call belongs to a task, which reads it by
+-- testing_reading.lua, or was taken over by a testing_exchange.lua, which it tells of each change.
 local base = require "luaworker.base"
 local kernel = require "luaworker.testing_kernel"
 local server = require "luaworker.testing_server"
 
-local C, ffi = base.C, base.ffi
+local ffi = base.ffi
 local OK, AGAIN, EOF, CANCELLED = base.OK, base.AGAIN, base.EOF, base.CANCELLED
-local text_of = ffi.string
 
 local call = {}
 
@@ -19,14 +18,9 @@ Call.__index = Call
 -- closed by the collector.
 local calls, last_number = {}, 0
 
-local function find(handle)
+--- The call that a handle of the library's stands for.
+function call.find(handle)
   return calls[tonumber(ffi.cast("uintptr_t", handle))]
-end
-
--- The texts behind spans; a call's are kept until its next.
-local function give(self, span, value)
-  self.given = value
-  span.p, span.n = value, #value
 end
 
 --- { method, url, of_model, exchange, on_change }: exchange when it is a request's own call.
@@ -56,7 +50,8 @@ end
 -- The call --
 
 local function origin_of(url)
-  return url:match "^unix:[^:]*" or (url:gsub("^(%a+://)[^/?#]*@", "%1"):match "^%a+://[^/?#]*") or url
+  local plain = url:gsub("^(%a+://)[^/?#]*@", "%1")
+  return url:match "^unix:[^:]*" or plain:match "^%a+://[^/?#]*" or url
 end
 
 local function ended(self, code, what)
@@ -180,40 +175,7 @@ function Call:close()
   ended(self, CANCELLED)
 end
 
--- A task's reading (script/call.c) --
-
-local function note_end(self, code)
-  local exchange = self.exchange
-  if exchange and code ~= EOF then exchange:note_model(nil, code, self.error) end
-end
-
-local function read_head(self)
-  if self.closed then return CANCELLED end
-  if self.has_head then return OK end
-  self:start()
-  local code = self:head_code()
-  if code == AGAIN then return self.task.cancelled and CANCELLED or AGAIN end
-  self.has_head = code == OK
-  if code ~= OK then
-    note_end(self, code)
-  elseif self.exchange then
-    self.exchange:note_model(self.status, OK)
-  end
-  return code
-end
-
--- The next piece, or a code.
-local function peek(self)
-  local code = read_head(self)
-  if code ~= OK then return nil, code end
-  local piece = self.buffer[1]
-  if piece then return piece end
-  if self.ending then
-    note_end(self, self.ending)
-    return nil, self.ending
-  end
-  return nil, self.task.cancelled and CANCELLED or AGAIN
-end
+-- Its end for a task --
 
 --- The task was cancelled.
 function Call:stop()
@@ -249,18 +211,6 @@ function Call:detach()
   self.task = nil
 end
 
--- What stands before C --
-
-function C.lw_api_call_open(method, method_n, url, url_n)
-  return call.new({ method = text_of(method, method_n), url = text_of(url, url_n) }).handle
-end
-
-function C.lw_api_request_call(exchange)
-  local self = call.new(exchange:model_call())
-  exchange:prepare(self)
-  return self.handle
-end
-
 -- What is not legal is not sent, and neither is what the program writes itself.
 local unsent = {
   connection = true, ["keep-alive"] = true, ["proxy-connection"] = true, te = true, trailer = true,
@@ -276,80 +226,9 @@ function Call:add_field(name, value)
   end
 end
 
-function C.lw_api_call_header(handle, name, name_n, value, value_n)
-  find(handle):add_field(text_of(name, name_n), text_of(value, value_n))
-end
-
-function C.lw_api_call_body(handle, p, n)
-  find(handle).body = text_of(p, n)
-end
-
-function C.lw_api_call_timeouts(handle, connect, first_byte, idle, total)
-  find(handle).timeouts = { connect = connect, first_byte = first_byte, idle = idle, total = total }
-end
-
-function C.lw_api_call_of_model(handle)
-  find(handle).of_model = true
-end
-
-function C.lw_api_call_head(handle)
-  return read_head(find(handle))
-end
-
-function C.lw_api_call_status(handle)
-  return find(handle).status or 0
-end
-
-function C.lw_api_call_header_count(handle)
-  return #(find(handle).answer_fields or {})
-end
-
-function C.lw_api_call_header_at(handle, i, name, value)
-  local field = find(handle).answer_fields[tonumber(i) + 1]
-  name.p, name.n, value.p, value.n = field[1], #field[1], field[2], #field[2]
-end
-
-function C.lw_api_call_read(handle, out, size)
-  local self = find(handle)
-  local piece, code = peek(self)
-  if not piece then return -code end
-  local part = piece:sub(1, tonumber(size))
-  ffi.copy(out, part, #part)
-  self.buffer[1] = piece:sub(#part + 1)
-  if self.buffer[1] == "" then table.remove(self.buffer, 1) end
-  return #part
-end
-
-function C.lw_api_call_body_all(handle, max, out)
-  local self = find(handle)
-  self.gathered = self.gathered or {}
-  local piece, code = peek(self)
-  while piece do
-    table.insert(self.gathered, table.remove(self.buffer, 1))
-    piece, code = peek(self)
-  end
-  if code ~= EOF then return code end
-  local body = table.concat(self.gathered)
-  if #body > tonumber(max) then
-    self.error = "the answer is longer than the worker takes"
-    return base.LIMIT
-  end
-  give(self, out, body)
-  return OK
-end
-
-function C.lw_api_call_error(handle)
-  return find(handle).error
-end
-
-function C.lw_api_call_close(handle)
-  local self = find(handle)
-  if self then self:free() end
-end
-
 --- For testing_exchange.lua: takes a task's call over, which goes on.
 function call.take(handle)
-  local self = find(handle)
+  local self = call.find(handle)
   if self.closed then return nil end
   self:start()
   self:detach()

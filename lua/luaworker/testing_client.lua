@@ -3,7 +3,7 @@
 -- that it writes (script/api.c), over testing_exchange.lua. Loaded by testing_app.lua.
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
-local exchange = require "luaworker.testing_exchange"
+local pipe = require "luaworker.testing_pipe"
 
 local C, ffi, real = base.C, base.ffi, base.ffi.C
 local OK, CANCELLED, MISUSE = base.OK, base.CANCELLED, base.MISUSE
@@ -56,7 +56,7 @@ end
 
 function C.lw_api_request_invalid(self, text, n)
   if self.state ~= "waiting" then return MISUSE end
-  exchange.send_whole(self, 422, text_of(text, n))
+  self:send_whole(422, text_of(text, n))
   return OK
 end
 
@@ -73,7 +73,7 @@ function C.lw_api_request_admit(self, workload)
 end
 
 function C.lw_api_request_forward(self)
-  exchange.forward(self)
+  self:forward()
 end
 
 -- The last two arguments are for the log: whoever reports an error there has done so.
@@ -105,9 +105,9 @@ end
 function C.lw_api_response_end(self, p, n)
   if self:is_over() then return CANCELLED end
   if self.state ~= "waiting" or not self.started_status then return MISUSE end
-  exchange.send_head(self, self.started_status)
-  exchange.send_body(self, text_of(p, n))
-  exchange.finish_answer(self)
+  self:send_head(self.started_status)
+  self:send_body(text_of(p, n))
+  self:finish_answer()
   return OK
 end
 
@@ -115,19 +115,19 @@ local function begin_stream(self)
   if self:is_over() then return CANCELLED end
   if self.state == "answering" then return OK end
   if not self.started_status then return MISUSE end
-  exchange.send_head(self, self.started_status)
+  self:send_head(self.started_status)
   return OK
 end
 
 function C.lw_api_response_write(self, p, n)
   local code = begin_stream(self)
-  if code == OK then exchange.send_body(self, text_of(p, n)) end
+  if code == OK then self:send_body(text_of(p, n)) end
   return code
 end
 
 function C.lw_api_response_finish(self)
   local code = begin_stream(self)
-  if code == OK then exchange.finish_answer(self) end
+  if code == OK then self:finish_answer() end
   return code
 end
 
@@ -136,7 +136,7 @@ function C.lw_api_response_forward(self, handle)
   local upstream = call.take(handle)
   if not upstream then return CANCELLED end
   self.started_status = nil
-  exchange.start_pipe(self, upstream)
+  pipe.start(self, upstream)
   return OK
 end
 

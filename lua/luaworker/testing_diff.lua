@@ -121,7 +121,8 @@ end
 
 local function around(text, i)
   local first, last = math.max(1, i - 30), math.min(#text, i + 50)
-  return (first > 1 and "..." or "") .. quoted(text:sub(first, last)) .. (last < #text and "..." or "")
+  local before, behind = first > 1 and "..." or "", last < #text and "..." or ""
+  return before .. quoted(text:sub(first, last)) .. behind
 end
 
 --- Lines that tell a difference: where it is, what is expected and what is there.

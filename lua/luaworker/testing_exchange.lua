@@ -1,14 +1,15 @@
 -- SPDX-License-Identifier: MIT
--- One request of a test on its walk, in the place of exchange/request.c, worker/work.c and
--- exchange/pipe.c: the same states, answers and outcomes, for a client that is a table. What C does
--- before and beside a script (signatures, admission, accounts) is not here: all are admitted.
+-- One request of a test on its walk, in the place of exchange/request.c and worker/work.c: the same
+-- states, answers and outcomes, for a client that is a table. What C does before and beside a
+-- script (signatures, admission, accounts) is not here: all are admitted.
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
 local json = require "luaworker.json"
 local kernel = require "luaworker.testing_kernel"
+local pipe = require "luaworker.testing_pipe"
 local server = require "luaworker.testing_server"
 
-local OK, EOF = base.OK, base.EOF
+local OK = base.OK
 
 local exchange = {}
 
@@ -38,16 +39,16 @@ local function outcome_of(self)
   return error and "error" or "success"
 end
 
-local function stop_model(self)
+function Exchange:stop_model()
   self.piping = false
   local upstream = self.upstream
   self.upstream = nil
   if upstream then upstream:close() end
 end
 
-local function settle_when_over(self)
+function Exchange:settle_when_over()
   if self.settled or not self:is_over() or self.task or self.piping then return end
-  stop_model(self)
+  self:stop_model()
   self.settled = true
   if self.counted then self.outcome = self.outcome or outcome_of(self) end
   if self.session then self.session.exchanges[self] = nil end
@@ -72,28 +73,28 @@ end
 
 -- Answering --
 
-local function send_head(self, status)
+function Exchange:send_head(status)
   self.state, self.status = "answering", status
   self.head = self.answer_fields
   self.head[#self.head + 1] = { "X-Request-Id", self.id }
 end
 
-local function send_body(self, text)
+function Exchange:send_body(text)
   local bodiless = self.method == "HEAD" or self.status == 204 or self.status == 304
   if text == "" or bodiless or self.state ~= "answering" then return end
   self.pieces[#self.pieces + 1] = text
   if self.leave_after and #self.pieces >= self.leave_after then self:leave() end
 end
 
-local function finish_answer(self)
+function Exchange:finish_answer()
   if self.state == "answering" then self.state = "ended" end
 end
 
-local function send_whole(self, status, body)
+function Exchange:send_whole(status, body)
   self.answer_fields[#self.answer_fields + 1] = { "Content-Type", "application/json" }
-  send_head(self, status)
-  send_body(self, body)
-  finish_answer(self)
+  self:send_head(status)
+  self:send_body(body)
+  self:finish_answer()
 end
 
 local function send_error(self, status, source, text)
@@ -101,7 +102,7 @@ local function send_error(self, status, source, text)
     self.state = "cut"
   elseif not self:is_over() then
     local quoted = json.encode(text:sub(1, 240))
-    send_whole(self, status, source and ('{"error":%s,"source":"%s"}'):format(quoted, source)
+    self:send_whole(status, source and ('{"error":%s,"source":"%s"}'):format(quoted, source)
       or ('{"error":%s}'):format(quoted))
   end
 end
@@ -109,10 +110,10 @@ end
 function Exchange:fail(status, source, text)
   note_failure(self, source, text)
   if self.route.kind == "work" and not self.counted then count_in(self, self.app.COST) end
-  stop_model(self)
+  self:stop_model()
   if self.state == "waiting" then self.answer_fields = {} end
   send_error(self, status, source, text)
-  settle_when_over(self)
+  self:settle_when_over()
 end
 
 function Exchange:task_done()
@@ -120,13 +121,13 @@ function Exchange:task_done()
   if not self:is_over() and not self.piping then
     return self:fail(500, "script", "the worker script gave no answer")
   end
-  settle_when_over(self)
+  self:settle_when_over()
 end
 
 -- The client and its session --
 
 local function give_up(self)
-  stop_model(self)
+  self:stop_model()
   if self.counted then self.outcome = self.outcome or outcome_of(self) end
 end
 
@@ -136,11 +137,11 @@ function Exchange:leave()
   self.state = "gone"
   if self.task then kernel.cancel(self.task) end
   if self.upstream and self.route.drains then
-    kernel.after(0, function() self:pump() end)
+    kernel.after(0, function() pipe.pump(self) end)
   else
     give_up(self)
   end
-  settle_when_over(self)
+  self:settle_when_over()
 end
 
 --- Its session was closed.
@@ -151,7 +152,7 @@ function Exchange:drop()
   if self.state == "waiting" then self.answer_fields = {} end
   send_error(self, 410, nil, "the session was closed")
   give_up(self)
-  settle_when_over(self)
+  self:settle_when_over()
 end
 
 -- The model --
@@ -175,88 +176,21 @@ function Exchange:prepare(one)
   one.body = self.model_body or self.payload
 end
 
--- The pipe: from a call to the client --
-
-local function start_pipe(self, upstream)
-  self.upstream, self.piping = upstream, true
-  upstream.on_change = function() self:pump() end
-  upstream:changed()
-end
-
-local function end_pipe(self, code)
-  self.piping = false
-  local upstream = self.upstream
-  if not upstream then return end
-  if self.head_piped then self.model_status = upstream.status end
-  if code ~= EOF then
-    local text = upstream.error
-    return self:fail(code == base.TIMEOUT and 504 or 502, "model", text)
-  end
-  stop_model(self)
-  settle_when_over(self)
-end
-
-local hop_by_hop = {
-  connection = true, ["keep-alive"] = true, ["proxy-connection"] = true, te = true, trailer = true,
-  ["transfer-encoding"] = true, upgrade = true, ["content-length"] = true,
-  ["x-request-id"] = true,
-}
-
-local function pipe_head(self, upstream)
-  for _, field in ipairs(upstream.answer_fields) do
-    if not hop_by_hop[field[1]:lower()] then
-      self.answer_fields[#self.answer_fields + 1] = field
-    end
-  end
-  self.head_piped = true
-  send_head(self, upstream.status)
-end
-
--- Takes what is there; false once the client is gone.
-local function pipe_body(self, upstream)
-  while upstream.buffer[1] do
-    send_body(self, table.remove(upstream.buffer, 1))
-    if not self.piping then return false end
-  end
-  return true
-end
-
-function Exchange:pump()
-  local upstream = self.upstream
-  if not self.piping or not upstream then return end
-  if self:is_over() then
-    upstream.buffer = {}
-    if upstream.ending then end_pipe(self, upstream.ending) end
-    return
-  end
-  if not self.head_piped then
-    local code = upstream:head_code()
-    if code == base.AGAIN then return end
-    if code ~= OK then return end_pipe(self, code) end
-    pipe_head(self, upstream)
-  end
-  if not pipe_body(self, upstream) or not upstream.ending then return end
-  if upstream.ending == EOF then
-    finish_answer(self)
-  elseif not self:is_over() then
-    self.state = "cut"
-  end
-  end_pipe(self, upstream.ending)
-end
+-- Passing answers on --
 
 --- For a call of a task whose client left: whether it goes on to its end.
 function Exchange:drain(one)
   if self.state ~= "gone" or not self.route.drains then return false end
-  start_pipe(self, one)
+  pipe.start(self, one)
   return true
 end
 
-local function forward(self)
+function Exchange:forward()
   if self:is_over() then return end
   local one = call.new(self:model_call())
   self:prepare(one)
   one:detach()
-  start_pipe(self, one)
+  pipe.start(self, one)
   one:start()
 end
 
@@ -270,7 +204,7 @@ local function forward_plain(self)
   for _, field in ipairs(self.fields) do
     if field[1]:lower() ~= "x-request-id" then one:add_field(field[1], field[2]) end
   end
-  start_pipe(self, one)
+  pipe.start(self, one)
   one:start()
 end
 
@@ -279,30 +213,30 @@ end
 local function admit_and_go(self)
   count_in(self, self.route.workload)
   if self.route.has_response_hook then return start_task(self) end
-  forward(self)
+  self:forward()
 end
 
 --- The payload is not one that C would hand on: the answer.
 local function refuse_payload(self)
   local value, err = json.decode(self.payload)
   if err then
-    send_whole(self, 422, '{"error":"invalid JSON"}')
+    self:send_whole(422, '{"error":"invalid JSON"}')
   elseif type(value) == "table" and not json.is_array(value) then
     return false
   elseif self.route.is_bare then
-    send_whole(self, 422, '{"error":"invalid JSON"}')
+    self:send_whole(422, '{"error":"invalid JSON"}')
   else
-    send_whole(self, 422, '{"payload":"not an object"}')
+    self:send_whole(422, '{"payload":"not an object"}')
   end
   return true
 end
 
 local function begin_work(self)
-  if refuse_payload(self) then return settle_when_over(self) end
+  if refuse_payload(self) then return self:settle_when_over() end
   local session = self.session
   if session and session.is_closed then
-    send_whole(self, 410, '{"error":"invalid session"}')
-    return settle_when_over(self)
+    self:send_whole(410, '{"error":"invalid session"}')
+    return self:settle_when_over()
   end
   if session then session.exchanges[self] = true end
   if self.route.has_payload_hook then return start_task(self) end
@@ -322,8 +256,5 @@ function Exchange:admit(workload)
   return OK
 end
 
-exchange.send_head, exchange.send_body = send_head, send_body
-exchange.send_whole, exchange.finish_answer = send_whole, finish_answer
-exchange.start_pipe, exchange.forward = start_pipe, forward
 
 return exchange

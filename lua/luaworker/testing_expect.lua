@@ -83,7 +83,8 @@ end
 function matchers.to_be_near(value, wanted, tolerance)
   tolerance = tolerance or 1e-9
   local holds = type(value) == "number" and math.abs(value - wanted) <= tolerance
-  return plain(holds, value, ("to be within %s of %s"):format(show(tolerance), show(wanted)), wanted)
+  local text = ("to be within %s of %s"):format(show(tolerance), show(wanted))
+  return plain(holds, value, text, wanted)
 end
 
 function matchers.to_be_above(value, limit)

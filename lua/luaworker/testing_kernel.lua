@@ -1,13 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- The turns of a test run: coroutines in the place of C's tasks (runtime/script/task.c), those to be
--- resumed in one queue, and timers by a clock that moves only when nothing else can happen. Puts
--- the calls about tasks and time into the view of C; knows nothing of requests. Called by the other
--- testing modules; owns all tasks of a run.
+-- The turns of a test run: coroutines in the place of C's tasks (runtime/script/task.c), those to
+-- be resumed in one queue, and timers by a clock that moves only when nothing else can happen.
+-- Knows nothing of requests. Called by the other testing modules; owns all tasks of a run.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local place = require "luaworker.testing_place"
 
-local C, real = base.C, base.ffi.C
+local real = base.ffi.C
 
 jit.off() -- compiled loops run no hooks, and the hook below stops what loops
 
@@ -21,6 +20,7 @@ local kernel = {
 }
 
 local tasks = {}
+kernel.tasks = tasks
 local ready, ready_first, ready_last = {}, 1, 0
 local timers, timer_serial = {}, 0
 
@@ -234,95 +234,6 @@ end
 
 function kernel.wall()
   return BEGIN_WALL + kernel.time
-end
-
--- What stands before C: the running task --
-
-function C.lw_api_task_request()
-  return kernel.current.exchange
-end
-
-function C.lw_api_task_job()
-  return kernel.current.job or 0
-end
-
-function C.lw_api_task_spawn(job)
-  kernel.start { instance = kernel.instance, job = job }
-  return base.OK
-end
-
-function C.lw_api_task_spawn_child(job)
-  kernel.start { instance = kernel.instance, job = job, parent = kernel.current }
-  return base.OK
-end
-
-function C.lw_api_job_done(result)
-  kernel.current.result = result
-end
-
-function C.lw_api_job_failed(p, n)
-  kernel.current.error = base.ffi.string(p, n)
-end
-
-local function start_timer(task, seconds)
-  task.timed = false
-  task.timer = kernel.after(seconds, function()
-    task.timed = true
-    kernel.wake(task)
-  end)
-end
-
-function C.lw_api_task_sleep(seconds)
-  local task = kernel.current
-  if task.cancelled then
-    task.sleeping = false
-    return base.CANCELLED
-  elseif not task.sleeping then
-    task.sleeping = true
-    start_timer(task, seconds)
-    return base.AGAIN
-  elseif not task.timed then
-    return base.AGAIN
-  end
-  task.sleeping = false
-  return base.OK
-end
-
-function C.lw_api_task_wait_cancel()
-  return kernel.current.cancelled and base.CANCELLED or base.AGAIN
-end
-
-function C.lw_api_task_wait_notify(key, seconds)
-  local task = kernel.current
-  if not task.notify_key and not task.cancelled then
-    task.notify_key, task.notified, task.timed = key, false, false
-    if seconds >= 0 then start_timer(task, seconds) end
-    return base.AGAIN
-  end
-  local code = task.notified and base.OK or task.cancelled and base.CANCELLED
-    or task.timed and base.TIMEOUT or base.AGAIN
-  if code ~= base.AGAIN then
-    task.notify_key = nil
-    kernel.stop_timer(task.timer)
-  end
-  return code
-end
-
-function C.lw_api_task_notify(key)
-  for _, task in ipairs(tasks) do
-    if task.notify_key == key and task.instance == kernel.instance then
-      task.notified = true
-      kernel.wake(task)
-    end
-  end
-end
-
-function C.lw_api_now()
-  return kernel.time
-end
-
-function C.lw_api_wall()
-  return kernel.wall()
 end
 
 return kernel

@@ -83,7 +83,9 @@ local function settle(route, model_url)
   route.workload = n.workload
   route.has_payload_hook, route.has_response_hook = n.payload_hook == 1, n.response_hook == 1
   route.is_bare, route.drains = n.bare == 1, n.drain_on_disconnect == 1
-  route.timeouts = { connect = n.connect, first_byte = n.first_byte, idle = n.idle, total = n.total }
+  route.timeouts = {
+    connect = n.connect, first_byte = n.first_byte, idle = n.idle, total = n.total,
+  }
 end
 
 function C.lw_api_router_publish(handle)

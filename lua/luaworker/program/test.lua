@@ -15,9 +15,10 @@ local options = cli.parse(arg, {
   operands = { "[FILES...]" },
   { "filter", "PATTERN", "run only tests whose full name matches this Lua pattern" },
   { "list", nil, "print the tests instead of running them" },
-  { "tap", nil, "print TAP version 14, for programs" },
+  { "tap", nil, "print TAP (version 13), for programs" },
   { "fail-fast", nil, "stop after the first failure" },
-  { "timeout", "SECONDS", "stop a test that runs longer", type = "number", default = 10, min = 0.01 },
+  { "timeout", "SECONDS", "stop a test that runs longer", type = "number", default = 10,
+    min = 0.01 },
   { "no-color", nil, "no colours on a terminal either" },
 })
 
