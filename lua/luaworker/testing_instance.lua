@@ -7,7 +7,7 @@ local kernel = require "luaworker.testing_kernel"
 
 local instance = {}
 
-local preload, real_require, real_os = package.preload, require, {}
+local preload, real_require = package.preload, require
 
 local shared = {
   ["luaworker.base"] = true, ["luaworker.await"] = true, ["luaworker.json"] = true,
@@ -31,25 +31,30 @@ function _G.require(name)
   return value
 end
 
-for _, name in ipairs { "getenv", "time", "date" } do
-  real_os[name] = os[name]
+local function replace(name, make)
+  rawset(os, name, make(os[name]))
 end
 
-function os.getenv(name)
-  local owner = kernel.instance
-  if owner and owner.environment then return owner.environment[name] end
-  return real_os.getenv(name)
-end
+replace("getenv", function(getenv)
+  return function(name)
+    local owner = kernel.instance
+    if owner and owner.environment then return owner.environment[name] end
+    return getenv(name)
+  end
+end)
 
-function os.time(when)
-  if when or not kernel.instance then return real_os.time(when) end
-  return math.floor(kernel.wall())
-end
+replace("time", function(time)
+  return function(when)
+    if when or not kernel.instance then return time(when) end
+    return math.floor(kernel.wall())
+  end
+end)
 
-function os.date(format, when)
-  if kernel.instance then when = when or math.floor(kernel.wall()) end
-  return real_os.date(format, when)
-end
+replace("date", function(date)
+  return function(format, when)
+    return date(format, when or kernel.instance and math.floor(kernel.wall()) or nil)
+  end
+end)
 
 --- f(...) with this instance in force.
 function instance.within(owner, f, ...)
