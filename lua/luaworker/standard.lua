@@ -175,6 +175,7 @@ function standard.view(mode)
   refuse_calls(view, to_nobody, mode)
   if mode == "run" then
     view.os.exit = exit_program
+    view.debug.getinfo = debug.getinfo -- for tests and tools of the library
   else
     refuse_calls(view, to_workers, mode)
     refuse_looks(view, "io", no_streams, mode)
