@@ -11,6 +11,10 @@ local variables = {
   ["luaworker"] = "worker", ["luaworker.words"] = "words", ["luaworker.testing"] = "testing",
   ["luaworker.Request"] = "request", ["luaworker.ModelResponse"] = "model_response",
   ["luaworker.Stream"] = "stream", ["luaworker.Payload"] = "Payload",
+  ["luaworker.testing.clock"] = "testing.clock", ["luaworker.TestWord"] = "it",
+  ["luaworker.Expectation"] = "expect(value)", ["luaworker.App"] = "app",
+  ["luaworker.AppAnswer"] = "answer", ["luaworker.AppSession"] = "session",
+  ["luaworker.FakeServer"] = "model",
 }
 
 local function variable_of(class)
@@ -23,6 +27,9 @@ local sections = {
   { title = "Modules", has = function(class) return not class.name:find "%.%u" end },
   { title = "Objects", has = function(class) return class.file:find "objects" end },
   { title = "Tables", has = function(class) return class.file:find "options" end },
+  { title = "Tests", has = function(class)
+    return class.file:find "testing" and class.name:find "%.%u"
+  end },
 }
 
 local function short(kind)

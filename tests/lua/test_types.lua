@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- The annotations under lua/types and the library say the same: every function, field and key of a
--- table is on both sides, functions with as many parameters; and docs/api.md is made of them.
+-- table is on both sides, functions with as many parameters; and docs/api.md is made of them. What
+-- tests see is compared by testing_types_test.lua.
 local check = require "check"
 local worker = require "luaworker"
-local annotations = require "tools.annotations"
+local annotated = require "tests.lua.annotated"
 local answer = require "luaworker.answer"
 local http = require "luaworker.http"
 local lines = require "luaworker.lines"
@@ -13,124 +14,48 @@ local request = require "luaworker.request"
 local response = require "luaworker.response"
 local schema = require "luaworker.schema"
 
-local api = annotations.read()
-local compared = {}
+local as_fields, names_in = annotated.as_fields, annotated.names_in
+local comparison = annotated.new(check.ok)
 
--- What is written of a class, its parents' fields with it: { name = field or function }.
-local function written(name, with_parents)
-  local class, all = api.by_name[name], {}
-  if not class then
-    check.ok(false, name .. " has no annotations")
-    return all
-  end
-  compared[name] = true
-  repeat
-    for _, list in ipairs { class.fields, class.functions } do
-      for _, one in ipairs(list) do
-        check.ok(not all[one.name], name .. "." .. one.name .. " is written once")
-        all[one.name] = one
-      end
-    end
-    class = with_parents and class.parent and api.by_name[class.parent]
-    if class then compared[class.name] = true end
-  until not class
-  return all
+local function compare(name, ...)
+  comparison:compare("luaworker" .. name, ...)
 end
 
-local function count_parameters(name, one, f, is_method)
-  local info = debug.getinfo(f, "u")
-  local real = info.nparams - (is_method and 1 or 0)
-  if info.isvararg then
-    return check.ok(#one.arguments >= real, name .. ": takes " .. real .. " and more")
-  end
-  check.eq(#one.arguments, real, name .. ": parameters")
-end
-
-local function check_function(name, one, f)
-  check.ok(one.arguments, name .. " is annotated as a function")
-  if not one.arguments then return end
-  count_parameters(name, one, f, one.is_method)
-  check.eq(#one.params, #one.arguments, name .. ": each parameter has its @param")
-  for i, param in ipairs(one.params) do
-    check.eq(param.name, one.arguments[i], name .. ": @param")
-  end
-end
-
---- Names on both sides; `real` maps them to anything, functions are looked at.
-local function compare(name, real, with_parents)
-  local all = written(name, with_parents)
-  for key, value in pairs(real) do
-    local one = all[key]
-    check.ok(one, name .. "." .. key .. " has no annotation under lua/types")
-    if one and type(value) == "function" then check_function(name .. "." .. key, one, value) end
-  end
-  for key in pairs(all) do
-    check.ok(real[key] ~= nil, name .. "." .. key .. " is annotated, but the library has none")
-  end
-end
-
-local function names(...)
-  local set = {}
-  for _, name in ipairs { ... } do
-    set[name] = true
-  end
-  return set
-end
-
---- Of several tables; of their keys those that are the author's.
 local function together(...)
-  local all = {}
-  for _, t in ipairs { ... } do
-    for key, value in pairs(t) do
-      if key:sub(1, 1) ~= "_" then all[key] = value end
-    end
-  end
-  return all
-end
-
---- The getters of a class are its fields.
-local function as_fields(getters)
-  local fields = {}
-  for name in pairs(getters) do
-    fields[name] = true
-  end
-  return fields
+  return annotated.together { ... }
 end
 
 do -- modules
-  compare("luaworker", worker)
+  compare("", worker)
   for _, name in ipairs { "json", "model", "http", "log", "base64", "file" } do
-    compare("luaworker." .. name, worker[name])
+    compare("." .. name, worker[name])
   end
-  for _, name in ipairs { "words" } do
-    compare("luaworker." .. name, require("luaworker." .. name))
-  end
-  local called = api.by_name["luaworker.json"].overloads[1]
+  compare(".words", require "luaworker.words")
+  local called = comparison.api.by_name["luaworker.json"].overloads[1]
   check.has(called, "fun(value: any, status?: integer)", "worker.json is called")
-  check.eq(getmetatable(worker.json).__call(nil, 1, 201).status, 201)
+  check.eq(worker.json(1, 201).status, 201)
 end
 
 do -- objects
-  compare("luaworker.Request", together(request.methods, as_fields(request.getters)))
+  compare(".Request", together(request.methods, as_fields(request.getters)))
   local server = http.serve {
     routes = { worker.get("/", function()
       local stream = worker.stream()
       stream.headers = {}
-      compare("luaworker.Stream", together(as_fields(stream), response.Stream))
+      compare(".Stream", together(as_fields(stream), response.Stream))
       return stream
     end) },
   }
   local got = assert(http.get(("http://127.0.0.1:%d/"):format(server.port)))
-  compare("luaworker.ModelResponse",
-    together(as_fields(got), answer.methods, as_fields(answer.getters)))
+  compare(".ModelResponse", together(as_fields(got), answer.methods, as_fields(answer.getters)))
   check.eq(got.status, 200)
-  compare("luaworker.Server", server)
-  compare("luaworker.Response", together(worker.response { body = "", headers = {},
-    content_type = "" }, worker.json(1)))
-  compare("luaworker.Invalid", worker.invalid "no")
+  compare(".Server", server)
+  compare(".Response", together(worker.response { body = "", headers = {}, content_type = "" },
+    worker.json(1)))
+  compare(".Invalid", worker.invalid "no")
   local pieces = { "id: 1\ndata: x\n\n" }
   for event in lines.events(function() return table.remove(pieces) end, nil) do
-    compare("luaworker.Event", event)
+    compare(".Event", event)
   end
 end
 
@@ -142,82 +67,42 @@ do -- tables that are checked by rules
     Timeouts = model.rules.timeout, ResponseOptions = response.rules.response,
     StreamOptions = response.rules.stream,
   } do
-    compare("luaworker." .. name, as_fields(schema.fields(rule)), true)
+    compare("." .. name, as_fields(schema.fields(rule)), true)
   end
-  local shared = { on_disconnect = true }
-  for _, name in ipairs(options.shared) do
-    shared[name] = true
-  end
-  compare("luaworker.SharedOptions", shared, true)
-end
-
--- The names that a file of the library takes from a table: those behind this pattern.
-local function names_in(path, pattern)
-  local file = assert(io.open("lua/luaworker/" .. path))
-  local text = file:read "*a"
-  file:close()
-  local set = {}
-  for name in text:gmatch(pattern) do
-    set[name] = true
-  end
-  return set
+  local shared = annotated.names("on_disconnect", unpack(options.shared))
+  compare(".SharedOptions", shared, true)
 end
 
 do -- tables without rules: what the library reads of them
-  compare("luaworker.FileOptions", names_in("file.lua", "opts%.([%a_]+)"))
-  local listen = names_in("backend.lua", "opts%.(host)[^%a_]")
-  compare("luaworker.ServeOptions", together(listen, names_in("backend.lua", "opts%.(port)[^%a_]"),
-    names_in("backend.lua", "opts%.(routes)[^%a_]")))
-  compare("luaworker.HttpRequest", together(as_fields(schema.fields(model.rules.options)),
+  compare(".FileOptions", names_in("file.lua", "opts%.([%a_]+)"))
+  compare(".ServeOptions", names_in("backend.lua", "opts%.([%a_]+)",
+    "\nfunction backend%.listen(.-)\nend\n"))
+  compare(".HttpRequest", together(as_fields(schema.fields(model.rules.options)),
     names_in("http.lua", "opts%.(url)")), true)
-  local class = names_in("backend.lua", "class%.([%a_]+)")
-  local for_test = names_in("options.lua", 'rawget%(class, "([%a_]+)"')
-  compare("luaworker.Payload", together(class, for_test))
-  compare("luaworker.PayloadFields", together(names_in("shape.lua", 'name == "(extra)"'),
-    names "[string]"))
+  compare(".Payload", together(names_in("backend.lua", "class%.([%a_]+)"),
+    names_in("options.lua", 'rawget%(class, "([%a_]+)"')))
+  compare(".PayloadFields", together(names_in("shape.lua", 'name == "(extra)"'),
+    annotated.names "[string]"))
 end
 
 do -- nothing promised but the name
   for _, name in ipairs { "Backend", "Route", "Forward", "Null" } do
-    compare("luaworker." .. name, {})
+    compare("." .. name, {})
   end
 end
 
-do -- all classes were compared, and each type that is named is there
-  local known = {}
-  for _, class in ipairs(api.classes) do
-    check.ok(compared[class.name], class.name .. " is compared with nothing")
-    known[class.name] = true
+do -- all of them, and each type that is named is there
+  for _, class in ipairs(comparison.api.classes) do
+    local is_of_tests = class.file:find "testing"
+    check.ok(comparison.compared[class.name] or is_of_tests, class.name .. " is compared")
   end
-  for _, alias in ipairs(api.aliases) do
-    known[alias.name] = true
-  end
-  local function check_type(where, text)
-    for name in text:gmatch "luaworker[%w_.]*" do
-      check.ok(known[name], where .. ": no type " .. name)
-    end
-  end
-  for _, class in ipairs(api.classes) do
-    for _, one in ipairs(class.fields) do
-      check_type(class.name .. "." .. one.name, one.type)
-    end
-    for _, one in ipairs(class.functions) do
-      for _, list in ipairs { one.params, one.returns } do
-        for _, value in ipairs(list) do
-          check_type(class.name .. "." .. one.name, value.type)
-        end
-      end
-    end
-  end
-  for _, alias in ipairs(api.aliases) do
-    check_type(alias.name, alias.type)
-  end
+  comparison:check_types()
 end
 
 do -- the page is what the generator prints
   local file = io.open "docs/api.md"
   local page = file and file:read "*a"
-  check.ok(page == require("tools.api_pages").text(), "docs/api.md is old: make api-docs")
+  check.ok(page == require("tools.api_pages").text(), "docs/api.md is new: make api-docs")
 end
 
 check.done()

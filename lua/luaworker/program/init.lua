@@ -41,7 +41,7 @@ local function read_name()
   if not name:find "^[%a_][%w_-]*$" then
     usage_error("NAME is letters, digits, _ and -, as in my_worker or workers/my_worker.lua; got %q",
       options[1])
-  elseif name == "luaworker" or name:find "_test$" then
+  elseif name == "luaworker" or name:find "_test$" or name:find "_spec$" then
     usage_error("%s.lua would be taken for %s: choose another name", name,
       name == "luaworker" and "the library" or "a file of tests")
   end
