@@ -191,8 +191,8 @@ local head = [[
 # The API of worker scripts
 
 All that a script can call and say, made of the annotations under [lua/types](../lua/types) by
-`make api-docs`. [scripts.md](scripts.md) is the guide. In annotations a type has `luaworker.` before
-its name: `luaworker.Request`. A `?` marks what may be left out.
+`make api-docs`. [scripts.md](scripts.md) is the guide. In annotations a type has `luaworker.`
+before its name: `luaworker.Request`. A `?` marks what may be left out.
 ]]
 
 --- The whole page.

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- `luaworker init NAME`: writes a worker to begin with (one of those that are shipped, as it is), its
--- tests, and the types of the API for editors. Looks first whether all can be written; never writes
--- over a script unless asked to.
+-- `luaworker init NAME`: writes a worker to begin with (one of those that are shipped, as it is),
+-- its tests, and the types of the API for editors. Never writes over a script unless asked to.
 local base = require "luaworker.base"
 local cli = require "luaworker.cli"
 
@@ -16,16 +15,17 @@ local types = {
 local editor_settings = [[
 {
   "runtime.version": "LuaJIT",
-  "workspace.library": [".luaworker"]
+  "workspace.library": [".luaworker"],
+  "strict.arrayIndex": false
 }
 ]]
 
 local options = cli.parse(arg, {
   usage = "luaworker init",
-  about = "Writes a worker to begin with: NAME.lua, NAME_test.lua and, for editors, .luarc.json and\n"
-    .. "the types of the API in .luaworker/. NAME may name a directory, which is made.",
+  about = "Writes a worker to begin with: NAME.lua, NAME_test.lua and, for editors, .luarc.json\n"
+    .. "and the types of the API in .luaworker/. NAME may name a directory, which is made.",
   operands = { "NAME" },
-  { "from", "TEMPLATE", "hello_world (an LLM server), openai (any server of the OpenAI API) or image",
+  { "from", "TEMPLATE", "hello_world (an LLM server), openai (servers of the OpenAI API) or image",
     default = "hello_world" },
   { "force", nil, "write over files that are there" },
 })
@@ -39,7 +39,7 @@ local function read_name()
   local directory, name = options[1]:match "^(.-)([^/]*)$"
   name = name:gsub("%.lua$", "")
   if not name:find "^[%a_][%w_-]*$" then
-    usage_error("NAME is letters, digits, _ and -, as in my_worker or workers/my_worker.lua; got %q",
+    usage_error("NAME is letters, digits, _ and -, as in mine or workers/mine.lua; got %q",
       options[1])
   elseif name == "luaworker" or name:find "_test$" or name:find "_spec$" then
     usage_error("%s.lua would be taken for %s: choose another name", name,
@@ -102,7 +102,8 @@ end
 
 --- .luarc.json stays as it is when there is one; the types follow the binary.
 local function write_for_editors(directory)
-  if not read(directory .. ".luarc.json") then write(directory .. ".luarc.json", editor_settings) end
+  local settings = directory .. ".luarc.json"
+  if not read(settings) then write(settings, editor_settings) end
   make_directory(directory .. ".luaworker/luaworker")
   for _, name in ipairs(types) do
     local text, path = embedded("@types/" .. name), directory .. ".luaworker/" .. name
@@ -114,8 +115,8 @@ local function say_what_next(list, directory)
   local script, tests = list[1][1], list[2] and list[2][1]
   print(("wrote %s, a worker to change as you like (from %s)"):format(script, options.from))
   if tests then print("wrote " .. tests .. ", its tests") end
-  print(("wrote %s.luarc.json and %s.luaworker/, by which editors know the API\n"):format(directory,
-    directory))
+  print(("wrote %s.luarc.json and %s.luaworker/, by which editors know the API\n"):format(
+    directory, directory))
   print "What next:"
   print("  luaworker check " .. script)
   if tests then print("  luaworker test " .. tests) end

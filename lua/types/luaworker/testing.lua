@@ -191,12 +191,12 @@ function App:benchmark_payload() end
 ---@field broken boolean it was broken off
 ---@field left boolean the client had left before its end
 ---@field outcome string? what the autoscaler is told: `success`, `error` or `cancelled`
----@field workload number? what it was counted as
+---@field workload number what it was counted as; nil when it never was
 ---@field source string? whose fault: `model`, `script` or `runtime`
 ---@field error string? why it failed
 ---@field logs luaworker.LogLine[] what the script has logged meanwhile
 ---@field log string the same as text
----@field model luaworker.FakeServer? that has answered it
+---@field model luaworker.FakeServer that has answered it; nil when there was none
 ---@field seconds number by the clock of the tests
 ---@field id string
 local AppAnswer = {}
@@ -227,8 +227,8 @@ function AppSession:close() end
 ---@field requests luaworker.FakeRequest[] in the order in which they came
 local FakeServer = {}
 
---- The latest request.
----@return luaworker.FakeRequest?
+--- The latest request; nil before the first.
+---@return luaworker.FakeRequest
 function FakeServer:last() end
 
 --- A request that a fake server has got.
