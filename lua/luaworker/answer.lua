@@ -24,11 +24,13 @@ local answer = {}
 
 local Answer = {}
 
--- The call behind an answer, for one more use of it.
-local function call_of(self)
-  local call = self._call
-  if not call then error(self._over, 3) end
-  if self._task ~= current() then error("this answer belongs to another task", 3) end
+-- The call behind an answer, for one more use of it. It is in a table of its own, { call or false,
+-- over = why it is gone, task, serial }, so that a script's copies of an answer end with it.
+local function call_of(self, level)
+  local box = type(self) == "table" and rawget(self, "_call")
+  local call = box and box.call
+  if not call then error(box and box.over or "expected an answer of a server", level or 4) end
+  if box.task ~= current() then error("this answer belongs to another task", level or 4) end
   return call
 end
 
@@ -89,12 +91,13 @@ local answer_meta = {
 --- The model's answer to the running request, in task.model_answer. C closes the call with the
 --- request.
 function answer.of_request(task, call)
+  local box = { call = call, task = task }
   local self = setmetatable({
     status = C.lw_api_call_status(call),
-    _call = call, _task = task, _own = true, _of_model = true,
+    _call = box, _own = true, _of_model = true,
     _streamed = false, _gathered = false, _ended = false, -- spares each look a call of __index
   }, answer_meta)
-  task.model_answer = self
+  task.model_answer = box
   return self
 end
 
@@ -111,21 +114,22 @@ function answer.of_call(task, call, of_model)
     open[serial] = nil
     C.lw_api_call_close(collected)
   end)
+  local box = { call = call, task = task, serial = serial }
   local self = setmetatable({
     status = C.lw_api_call_status(call),
-    _call = call, _task = task, _of_model = of_model, _serial = serial,
+    _call = box, _of_model = of_model,
     _streamed = false, _gathered = false, _ended = false,
   }, answer_meta)
-  task.answers[serial] = self
+  task.answers[serial] = box
   return self
 end
 
 --- Takes the call away from its answer, which is dead from now on.
-local function let_go(self, why)
-  local call = self._call
-  self._call, self._over = false, why
-  if self._serial then
-    self._task.open_calls[self._serial] = nil
+local function let_go(box, why)
+  local call = box.call
+  box.call, box.over = false, why
+  if box.serial then
+    box.task.open_calls[box.serial] = nil
     ffi.gc(call, nil)
   end
   return call
@@ -136,7 +140,7 @@ local function complete(self)
   self._ended = true
   if self._own then return end
   local _ = self.headers
-  C.lw_api_call_close(let_go(self, "this answer was read to its end"))
+  C.lw_api_call_close(let_go(self._call, "this answer was read to its end"))
 end
 
 -- Gathers the body; it stands in `span` until the next call into C for this answer.
@@ -189,8 +193,8 @@ function Answer:json()
 end
 
 local function next_chunk(self)
-  if self._ended then return nil end
-  local call = call_of(self)
+  if type(self) == "table" and self._ended then return nil end
+  local call = call_of(self, 3)
   local n = call_read(call, piece, PIECE_BYTES)
   while n == -AGAIN do
     wait()
@@ -215,7 +219,7 @@ end
 
 --- Reads what is left of the body and drops it.
 function Answer:read_to_end()
-  if self._ended or self._gathered or not self._call then return end
+  if self._ended or self._gathered or not self._call.call then return end
   for _ in self:chunks() do end -- luacheck: ignore 542
 end
 
@@ -233,9 +237,10 @@ end
 
 --- Stops the call and drops the rest of the answer. Fine to call twice.
 function Answer:close()
-  if not self._call then return end
-  call_of(self)
-  C.lw_api_call_close(let_go(self, "this answer was closed"))
+  local box = type(self) == "table" and rawget(self, "_call")
+  if box and not box.call then return end
+  call_of(self, 3)
+  C.lw_api_call_close(let_go(box, "this answer was closed"))
 end
 
 function answer.is_answer(value)
@@ -248,7 +253,7 @@ function answer.pass_on(r, self)
   if self._streamed or self._gathered then
     error("this answer was read, so it can't be passed on as it came", 0)
   end
-  return C.lw_api_response_forward(r, let_go(self, "this answer was passed on"))
+  return C.lw_api_response_forward(r, let_go(self._call, "this answer was passed on"))
 end
 
 --- What a task keeps of its answers. `answers` is weak; open_calls names those that C still has.
@@ -261,14 +266,14 @@ end
 function answer.retire(task)
   local own = task.model_answer
   if own then
-    if own._call then let_go(own, "the request has ended") end
+    if own.call then let_go(own, "the request has ended") end
     task.model_answer = nil
   end
   local open, answers = task.open_calls, task.answers
   if next(open) == nil then return end
   for serial in pairs(open) do
-    local self = answers[serial]
-    if self and self._call then let_go(self, "its task has ended") end
+    local box = answers[serial]
+    if box and box.call then let_go(box, "its task has ended") end
     open[serial] = nil
   end
 end

@@ -12,7 +12,7 @@
 local base = require "luaworker.base"
 
 local C, AGAIN, CANCELLED, TIMEOUT = base.C, base.AGAIN, base.CANCELLED, base.TIMEOUT
-local yield, running = coroutine.yield, coroutine.running
+local yield, running, can_yield = coroutine.yield, coroutine.running, coroutine.isyieldable
 local co_resume = coroutine.resume
 
 local function sentinel(text)
@@ -31,6 +31,9 @@ local WAIT = sentinel "waiting"
 -- after a wait finds its own task here again.
 local current
 
+-- Why an author may not resume this coroutine: it is a task's own, or waits in one.
+local held = setmetatable({}, { __mode = "k" })
+
 -- The coroutines of the author's that the last error ended, the innermost first: its traceback has
 -- their stacks, too. No error: none.
 local NOT_BROKEN = {}
@@ -38,13 +41,39 @@ local broken = NOT_BROKEN
 
 --- The running task; raises when there is none.
 function await.task()
-  if not current then error("this waits, so it can't be called while the script is loaded", 3) end
+  if not current then await.refuse(3) end
   return current
+end
+
+-- A hook is tried out while the script is loaded (rehearsal.lua): what waits ends the trial.
+local is_rehearsal = false
+
+--- Nothing may wait now: raises.
+function await.refuse(level)
+  if is_rehearsal then error(await.CANCELLED, 0) end
+  error("this waits, so it can't be called while the script is loaded", level + 1)
+end
+
+local function end_rehearsal(task, ...)
+  current, is_rehearsal = task, false
+  return ...
+end
+
+--- pcall of f outside of any task. It raises CANCELLED when f would wait, whatever f does about it.
+function await.rehearse(f, ...)
+  local task = current
+  current, is_rehearsal = nil, true
+  return end_rehearsal(task, pcall(f, ...))
 end
 
 --- The running task, or nil.
 function await.current()
   return current
+end
+
+--- For task.lua: authors may not resume this coroutine, which is a task's.
+function await.hold(thread)
+  held[thread] = "this coroutine is a request's or a task's own: only the worker resumes it"
 end
 
 --- For task.lua: a task begins (a table with its coroutine in .thread) or has ended (nil).
@@ -57,20 +86,38 @@ function await.idle()
   yield(true)
 end
 
---- Waits until something that the running task waits for has changed.
-function await.wait()
-  local me = current
-  if not me then error("this waits, so it can't be called while the script is loaded", 3) end
-  if running() == me.thread then
-    yield()
-  else
-    yield(WAIT)
+-- Before C is asked for a wait, or it would remember one that never came about.
+local function check_can_wait(level)
+  if not current then await.refuse(level + 1) end
+  if not can_yield() then
+    error("this waits, so it can't be called inside a function that table.sort, string.gsub or the "
+      .. "like calls", level + 1)
   end
-  current = me
 end
 
--- A task that has been cancelled, and a program that exits, end: no pcall of the author's may hold
--- them up, or one in a loop would spin for ever.
+--- Waits until something that the running task waits for has changed.
+function await.wait()
+  check_can_wait(3)
+  local me = current
+  if running() == me.thread then
+    yield()
+    current = me
+  else
+    yield(WAIT) -- who resumes is at work for its own task
+  end
+end
+
+--- coroutine.yield for authors: a hook itself has nobody to yield to.
+function await.yield(...)
+  if current and running() == current.thread then
+    error("coroutine.yield: this is no coroutine of the script's own; to wait, call worker.sleep", 2)
+  end
+  return yield(...)
+end
+
+-- A task that has been cancelled or stopped, and a program that exits, end: no pcall of the author's
+-- may hold them up, or one in a loop would spin for ever. What was stopped is known by C alone: its
+-- error has come past handlers, which makes it another one, or is LuaJIT's own for no memory.
 local function is_ending(err)
   return err == await.CANCELLED or err == await.EXIT
 end
@@ -104,7 +151,9 @@ end
 
 local function settle(co, ok, first, ...)
   if ok and first == WAIT then
+    held[co] = "this coroutine waits in another task"
     await.wait()
+    held[co] = nil
     return settle(co, co_resume(co))
   end
   if not ok then note_broken(co, first) end
@@ -113,6 +162,8 @@ end
 
 --- coroutine.resume for authors: what waits inside their coroutine makes the whole task wait.
 function await.resume(co, ...)
+  local why = held[co]
+  if why then return false, why end
   return settle(co, co_resume(co, ...))
 end
 
@@ -125,7 +176,7 @@ end
 function await.wrap(f)
   local co = coroutine.create(f)
   return function(...)
-    return unwrap(settle(co, co_resume(co, ...)))
+    return unwrap(await.resume(co, ...))
   end
 end
 
@@ -138,7 +189,7 @@ function await.sleep(seconds)
   if type(seconds) ~= "number" or seconds ~= seconds or seconds < 0 then
     error("sleep: expected seconds, got " .. base.show(seconds), 2)
   end
-  await.task()
+  check_can_wait(2)
   local code = C.lw_api_task_sleep(seconds)
   while code == AGAIN do
     await.wait()
@@ -147,10 +198,20 @@ function await.sleep(seconds)
   await.check_cancel(code)
 end
 
+--- Until a moment of base.C.lw_api_now(), to some microseconds. One that has passed is no wait.
+function await.sleep_until(moment)
+  local code = C.lw_api_task_sleep_until(moment)
+  while code == AGAIN do
+    await.wait()
+    code = C.lw_api_task_sleep_until(moment)
+  end
+  await.check_cancel(code)
+end
+
 --- Waits until the task is cancelled: for a program, until it is asked to stop. Returns normally,
 --- so that it can tidy up.
 function await.cancelled()
-  await.task()
+  check_can_wait(2)
   while C.lw_api_task_wait_cancel() == AGAIN do
     await.wait()
   end
@@ -158,7 +219,7 @@ end
 
 --- Waits until another task notifies `key`, a whole number. False when `seconds` passed first.
 function await.notified(key, seconds)
-  await.task()
+  check_can_wait(2)
   local limit = seconds or -1
   local code = C.lw_api_task_wait_notify(key, limit)
   while code == AGAIN do

@@ -1,10 +1,16 @@
 -- SPDX-License-Identifier: MIT
 -- worker.file: small files of the worker's own machine, read whole.
 local base = require "luaworker.base"
+local schema = require "luaworker.schema"
+local standard = require "luaworker.standard"
 
 local file = {}
 
-local DEFAULT_MAX = 64 * 1024 * 1024
+local DEFAULT_MAX, MOST = 64 * 1024 * 1024, 1024 * 1024 * 1024
+
+local options_shape = schema.record {
+  below = schema.text, max = schema.number { integer = true, min = 0, max = MOST },
+}
 
 -- Names from outside must not climb out of the directory. Links inside it are followed.
 local function is_below(path)
@@ -19,11 +25,15 @@ end
 --- from a client, can't leave; max = bytes at most (64 MiB).
 function file.read(path, opts)
   base.expect_string(path, "file.read")
+  local mistake = opts ~= nil and schema.first_mistake(options_shape, opts)
+  if mistake then error("file.read: " .. mistake, 2) end
   local below, max = opts and opts.below, opts and opts.max or DEFAULT_MAX
   if below then
     if not is_below(path) then return nil, base.show(path) .. " is not below " .. below end
     path = below:gsub("/*$", "/") .. path
   end
+  local hazard = standard.hazard(path)
+  if hazard then return nil, hazard end
   local handle, err = io.open(path, "rb")
   if not handle then return nil, err end
   local bytes, why = handle:read(max + 1)

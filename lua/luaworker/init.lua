@@ -4,6 +4,7 @@ local base = require "luaworker.base"
 local await = require "luaworker.await"
 local backend = require "luaworker.backend"
 local failure = require "luaworker.failure"
+local guard = require "luaworker.guard"
 local http = require "luaworker.http"
 local job = require "luaworker.job"
 local json = require "luaworker.json"
@@ -46,7 +47,7 @@ local function env(name, default)
 end
 
 -- worker.json(value, status) answers; worker.json.encode and the rest are the JSON module's.
-local json_word = setmetatable({
+local json_word = guard("worker.json", {
   encode = json.encode, decode = json.decode, null = json.null,
   array = json.array, object = json.object, is_array = json.is_array,
 }, {
@@ -55,7 +56,7 @@ local json_word = setmetatable({
   end,
 })
 
-return {
+return guard("luaworker", {
   backend = backend.new,
   payload = payload.class,
   get = backend.get,
@@ -66,13 +67,13 @@ return {
   json = json_word,
   stream = response.stream,
   invalid = failure.invalid,
-  http = http,
-  model = { request = model.request, get = model.get, post = model.post },
+  http = guard("worker.http", http),
+  model = guard("worker.model", { request = model.request, get = model.get, post = model.post }),
   sleep = await.sleep,
   spawn = job.spawn,
-  log = require "luaworker.log",
+  log = guard("worker.log", require "luaworker.log"),
   env = env,
-  base64 = require "luaworker.base64",
-  file = require "luaworker.file",
+  base64 = guard("worker.base64", require "luaworker.base64"),
+  file = guard("worker.file", require "luaworker.file"),
   count_tokens = count_tokens,
-}
+})

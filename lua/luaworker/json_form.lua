@@ -35,7 +35,7 @@ forms.plain_array, forms.plain_object = plain_array, plain_object
 
 local function form_of(t)
   local form = getmetatable(t)
-  if type(form) == "table" and rawget(form, "json") then return form end
+  if type(form) == "table" and type(rawget(form, "json")) == "number" then return form end
 end
 forms.of = form_of
 

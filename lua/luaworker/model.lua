@@ -53,6 +53,7 @@ end
 
 local function set_headers(call, headers, has_json)
   for name, value in pairs(headers or no_options) do
+    name = tostring(name)
     if has_json and name:lower() == "content-type" then has_json = false end
     set_header(call, name, value)
   end

@@ -49,11 +49,14 @@ local function give(name, mode)
   return guard(name, value)
 end
 
-local function not_found(name, tried)
-  local text = "module '" .. name .. "' not found"
-  local why = instead[name] or name:sub(1, 10) == "luaworker." and "it is the library's inside"
-  if why then text = text .. ": " .. why end
-  error(text .. table.concat(tried), 4)
+local function not_found(name, mode, tried)
+  local why = instead[name]
+  if not why and name:sub(1, 10) == "luaworker." then
+    why = 'it is the library\'s inside, or not there; require "luaworker" gives its words'
+  end
+  local what = why and "is not offered to " .. (mode == "run" and "scripts: " or "workers: ") .. why
+    or "not found"
+  error("module '" .. name .. "' " .. what .. table.concat(tried), 4)
 end
 
 --- The text of the file for a module, and its path.
@@ -111,7 +114,7 @@ function module.add_require(env, path, mode, loader)
   function load_file(name)
     enter(names, count_calls(load_file), name)
     local text, found = find_file(env.package, name, loader.read)
-    if not text then not_found(name, found) end
+    if not text then not_found(name, mode, found) end
     local chunk, err = loader.compile(text, found)
     if not chunk then error(err, 0) end
     names[#names + 1] = name

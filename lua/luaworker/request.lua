@@ -11,10 +11,12 @@ local request = {}
 
 local Request = {}
 
+-- The handle is in a table of its own: copies of a request end with it.
 local function handle_of(self)
-  local r = self._request
-  if not r then error("the request has ended", 3) end
-  return r
+  local box = type(self) == "table" and rawget(self, "_request")
+  if not box then error("expected a request, got " .. base.show(self), 4) end
+  if not box.request then error("the request has ended", 4) end
+  return box.request
 end
 
 local function read_text(self, what)
@@ -85,7 +87,7 @@ end
 
 --- The request's body, a string. Of a signed envelope, all of it.
 function Request:body()
-  local body = self._body
+  local body = type(self) == "table" and rawget(self, "_body")
   if not body then
     body = read_text(self, C.LW_REQUEST_BODY)
     self._body = body
@@ -95,7 +97,7 @@ end
 
 --- The body as JSON, or nil and what is wrong with it.
 function Request:json()
-  local value, err = json.decode(self:body())
+  local value, err = json.decode(Request.body(self))
   return value, err
 end
 
@@ -117,17 +119,18 @@ local request_meta = {
 function request.of(task)
   local self = task.request_object
   if not self then
-    self = setmetatable({ _request = task.request }, request_meta)
-    task.request_object = self
+    local box = { request = task.request }
+    self = setmetatable({ _request = box }, request_meta)
+    task.request_object, task.request_box = self, box
   end
   return self
 end
 
 function request.retire(task)
-  local self = task.request_object
-  if not self then return end
-  self._request = false
-  task.request_object = nil
+  local box = task.request_box
+  if not box then return end
+  box.request = false
+  task.request_object, task.request_box = nil, nil
 end
 
 return request

@@ -71,7 +71,7 @@ local function put_header(r, name, value)
     end
     return
   end
-  name, value = tostring(name), tostring(value)
+  value = tostring(value)
   local code = C.lw_api_response_header(r, name, #name, value, #value)
   if code == PROTOCOL then error("the header field " .. base.show(name) .. " is not legal", 0) end
   check(code, "response header")
@@ -82,12 +82,16 @@ local function start(r, self, content_type)
   local headers = self.headers
   if headers then
     for name, value in pairs(headers) do
+      name = tostring(name)
       if content_type and #name == 12 and name:lower() == "content-type" then content_type = nil end
       put_header(r, name, value)
     end
   end
   if content_type then put_header(r, "Content-Type", content_type) end
 end
+
+-- The hooks that answer.
+local answers = { handler = true, remote = true, generate_client_response = true }
 
 local Stream = {}
 Stream.__index = Stream
@@ -100,7 +104,9 @@ function Dropped:write() end   -- luacheck: ignore 212
 function Dropped:finish() end  -- luacheck: ignore 212
 
 local function request_of(self)
-  local task = self._task
+  local box = type(self) == "table" and getmetatable(self) == Stream and rawget(self, "_stream")
+  if not box then error("expected a stream, got " .. base.show(self), 3) end
+  local task = box.task
   if not task or not task.request then error("the request has ended", 3) end
   if task ~= current() then error("this stream belongs to another task", 3) end
   return task.request
@@ -113,13 +119,17 @@ function response.stream(opts)
   local task = await.task()
   if task.drops_stream then return setmetatable({ status = opts.status or 200 }, Dropped) end
   if not task.request then error("worker.stream: there is no request to answer", 2) end
+  if not answers[task.hook] then
+    error(("worker.stream: %s comes before the answer; a handler, remote and "
+      .. "generate_client_response give it"):format(tostring(task.hook)), 2)
+  end
   if task.stream then error("worker.stream: this request is being answered already", 2) end
   local self = setmetatable({
     status = opts.status or 200, headers = opts.headers,
     content_type = opts.content_type or "application/octet-stream",
-    _task = task, _begun = false, _finished = false,
+    _stream = { task = task }, _begun = false, _finished = false,
   }, Stream)
-  task.stream = self
+  task.stream, task.stream_box = self, self._stream
   return self
 end
 
@@ -155,10 +165,10 @@ function Stream:finish()
 end
 
 function response.retire(task)
-  local stream = task.stream
-  if not stream then return end
-  stream._task = nil
-  task.stream = nil
+  local box = task.stream_box
+  if not box then return end
+  box.task = nil
+  task.stream, task.stream_box = nil, nil
 end
 
 local scratch = buffer.new()
@@ -221,6 +231,13 @@ function response.from_value(value)
     end
   end
   return response.json(value)
+end
+
+--- The same of a `remote`: what is no answer yet becomes the member `result`, as clients expect it.
+function response.from_remote(value)
+  local out = response.from_value(value)
+  if out == value then return out end
+  return response.json { result = value }
 end
 
 return response

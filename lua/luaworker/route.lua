@@ -118,7 +118,7 @@ end
 local function run_remote(task, entry)
   task.hook = "remote"
   local value = entry.remote(task.payload, request.of(task))
-  response.answer(task, response.from_value(value))
+  response.answer(task, response.from_remote(value))
 end
 
 --- A signed envelope: payload hooks if there are any, the model, the response hook if there is one.
@@ -144,8 +144,7 @@ function route.handle(task, entry, _)
   response.answer(task, value, err)
 end
 
---- A hook's name with its place. A tail call (`return worker.json(...)`) leaves no trace of the
---- line, so the hook's own is told.
+--- A hook's name with its place.
 function route.place_of_hook(name, f)
   local place = failure.place_of(f)
   return place and ("%s (%s)"):format(name, place) or name
@@ -161,7 +160,9 @@ function route.fail(task, entry, r, caught)
   end
   local invalid = type(caught) == "table" and caught.invalid
   if invalid and entry.has_payload_hook and not task.admitted then
-    return route.refuse(r, invalid)
+    local ok, wrong = pcall(route.refuse, r, invalid)
+    if ok then return end
+    caught = failure.catch(wrong) -- what the script refused it with is no JSON
   end
   local hook, origin = task.hook or "none", failure.origin_of(task)
   local why = failure.report(C.LW_FAILED_REQUEST, origin, hook, entry[hook], caught)

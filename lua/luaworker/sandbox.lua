@@ -1,74 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- What a script sees. Each loaded script has its own globals, which fall back to a fixed view of
--- the standard ones without what could harm the process that it runs in; require finds the library
--- and files next to the script. It keeps slips from spreading; it is no wall against malice.
+-- What a script sees: globals of its own before a fixed view of the standard ones (standard.lua),
+-- and load, require and their kin with the same. Once it is loaded, its globals are locked. This
+-- keeps slips from spreading and the process alive; it is no wall against malice.
 local base = require "luaworker.base"
-local await = require "luaworker.await"
-local json = require "luaworker.json"
-local log = require "luaworker.log"
+local module = require "luaworker.module"
+local standard = require "luaworker.standard"
 
 local sandbox = {}
-
--- Kept from scripts of both kinds: they would break the library's promises rather than help.
-local removed = {
-  _G = {
-    "jit", "debug", "package", "module", "newproxy", "getfenv", "setfenv", "gcinfo", "require",
-    "load", "loadstring", "loadfile", "dofile", "LW_CDEF",
-  },
-  string = { "dump" },
-  os = { "execute", "setlocale", "exit" },
-  io = { "popen" },
-}
-
-local allowed_modules = {
-  ["bit"] = true, ["string.buffer"] = true, ["table.new"] = true, ["table.clear"] = true,
-}
-
-local function copy_without(source, names)
-  local out = {}
-  for key, value in pairs(source) do
-    out[key] = value
-  end
-  for _, name in ipairs(names or {}) do
-    out[name] = nil
-  end
-  return out
-end
-
--- Ends a program after this turn of the loop, and this task at once.
-local function exit_program(status)
-  if status == nil or status == true then status = 0 end
-  if status == false then status = 1 end
-  io.stdout:flush()
-  base.C.lw_api_exit(status)
-  error(await.EXIT, 0)
-end
-
-local function print_to_log(...)
-  local out = {}
-  for i = 1, select("#", ...) do
-    out[i] = tostring((select(i, ...)))
-  end
-  log.info(table.concat(out, "\t"))
-end
-
-local function standard_view(mode)
-  local view = copy_without(_G, removed._G)
-  for _, name in ipairs { "string", "table", "math", "os", "io", "coroutine", "bit" } do
-    view[name] = copy_without(_G[name], removed[name])
-  end
-  view.debug = { traceback = debug.traceback }
-  view.pairs, view.next = json.pairs, json.next
-  view.coroutine.resume, view.coroutine.wrap = await.resume, await.wrap
-  view.pcall, view.xpcall = await.pcall, await.xpcall
-  if mode == "run" then
-    view.os.exit = exit_program
-    view.debug.getinfo = debug.getinfo
-  else
-    view.print = print_to_log
-  end
-  return view
-end
 
 local function without_first_line_comment(text)
   if text:sub(1, 1) ~= "#" then return text end
@@ -76,6 +14,8 @@ local function without_first_line_comment(text)
 end
 
 local function read_file(path)
+  local hazard = standard.hazard(path)
+  if hazard then return nil, hazard end
   local file, err = io.open(path, "rb")
   local text = file and file:read "*a"
   if file then file:close() end
@@ -83,18 +23,40 @@ local function read_file(path)
   return text, err
 end
 
+-- The script's functions are not compiled: the hook that stops one which loops does not fire in
+-- compiled code. Programs have nobody beside them.
+local function compile(text, name, env, mode)
+  local chunk, err = load(text, name, "t", env)
+  if chunk and mode ~= "run" then jit.off(chunk, true) end
+  return chunk, err
+end
+
+-- By a script's globals, until they are locked: the files that it was loaded from.
+local files_of = setmetatable({}, { __mode = "k" })
+
+local function compile_file(text, path, env, mode)
+  local chunk, err = compile(without_first_line_comment(text), "@" .. path, env, mode)
+  local files = files_of[env]
+  if files then files[#files + 1] = { path = path, text = text, chunk = chunk } end
+  return chunk, err
+end
+
 --- load() and its kin, with the script's globals and without bytecode.
-local function add_loaders(env)
+local function add_loaders(env, mode)
   function env.load(chunk, name, _, globals)
-    return load(chunk, name, "t", globals or env)
+    if globals ~= nil and type(globals) ~= "table" then
+      error("load: expected a table of globals, got " .. base.show(globals), 2)
+    end
+    return compile(chunk, name, globals or env, mode)
   end
   function env.loadstring(text, name)
-    return load(text, name or text, "t", env)
+    return compile(text, name or text, env, mode)
   end
   function env.loadfile(path)
+    base.expect_string(path, "loadfile")
     local text, err = read_file(path)
     if not text then return nil, err end
-    return load(without_first_line_comment(text), "@" .. path, "t", env)
+    return compile_file(text, path, env, mode)
   end
   function env.dofile(path)
     local chunk, err = env.loadfile(path)
@@ -103,64 +65,47 @@ local function add_loaders(env)
   end
 end
 
-local function is_library(name, mode)
-  if name == "luaworker" or allowed_modules[name] then return true end
-  if name:sub(1, 10) ~= "luaworker." then return false end
-  return mode == "run" or name ~= "luaworker.base" -- which hands out the FFI
-end
-
-local function find_module(env, name)
-  local tried = {}
-  local file_name = name:gsub("%.", "/")
-  for pattern in env.package.path:gmatch "[^;]+" do
-    local path = pattern:gsub("%?", function() return file_name end)
-    local text = read_file(path)
-    if text then return text, path end
-    tried[#tried + 1] = "\n\tno file '" .. path .. "'"
-  end
-  return nil, table.concat(tried)
-end
-
-local function load_module(env, name)
-  local text, path = find_module(env, name)
-  if not text then error("module '" .. name .. "' not found:" .. path, 3) end
-  local chunk, err = load(without_first_line_comment(text), "@" .. path, "t", env)
-  if not chunk then error(err, 0) end
-  return chunk(name)
-end
-
 local function add_require(env, path, mode)
-  local directory = path:match "^(.*/)[^/]*$" or "./"
-  local loaded = {}
-  env.package = { loaded = loaded, path = directory .. "?.lua;./?.lua" }
-  function env.require(name)
-    if type(name) ~= "string" then error("require: expected string, got " .. base.show(name), 2) end
-    local value = loaded[name]
-    if value ~= nil then return value end
-    if is_library(name, mode) then
-      value = require(name)
-    else
-      value = load_module(env, name)
-      if value == nil then value = true end
-    end
-    loaded[name] = value
-    return value
-  end
+  module.add_require(env, path, mode, {
+    read = read_file,
+    compile = function(text, found) return compile_file(text, found, env, mode) end,
+  })
 end
 
---- The script's main function, with globals of its own; or nil and what is wrong with its text.
+--- The script's main function, with globals of its own, and the files of the script, { path, text,
+--- chunk } each, itself first, modules as it loads them; or nil and what is wrong with its text.
 function sandbox.compile(path, text, mode)
-  local env = {}
+  local env, files = {}, {}
   env._G = env
-  setmetatable(env, { __index = standard_view(mode), __metatable = false })
-  add_loaders(env)
+  setmetatable(env, { __index = standard.view(mode), __metatable = false })
+  if mode ~= "run" then files_of[env] = files end
+  add_loaders(env, mode)
   add_require(env, path, mode)
-  local chunk, err = load(without_first_line_comment(text), "@" .. path, "t", env)
-  if chunk then return chunk end
+  local chunk, err = compile_file(text, path, env, mode)
+  if chunk then return chunk, files end
   return nil, err:find(path, 1, true) and err or path .. ": " .. err
 end
 
--- ("text"):upper() reaches the real string table: keep it as it is.
-getmetatable("").__metatable = false
+local function refuse_global(_, name)
+  local text = tostring(name)
+  error(("assignment to the global '%s' after the script was loaded: make it local above the "
+    .. "functions that use it (local %s)"):format(text, text), 2)
+end
+
+--- The script has been loaded: none of its functions may assign a global from now on, for nothing
+--- would tell which request it is of.
+function sandbox.lock(chunk)
+  local env = getfenv(chunk)
+  local meta = debug.getmetatable(env)
+  local globals = setmetatable({}, { __index = meta.__index })
+  for name, value in next, env do
+    globals[name] = value
+  end
+  for name in next, globals do
+    env[name] = nil
+  end
+  meta.__index, meta.__newindex = globals, refuse_global
+  files_of[env] = nil
+end
 
 return sandbox

@@ -7,6 +7,7 @@ local answer = require "luaworker.answer"
 local backend = require "luaworker.backend"
 local failure = require "luaworker.failure"
 local job = require "luaworker.job"
+local log = require "luaworker.log"
 local route = require "luaworker.route"
 local sandbox = require "luaworker.sandbox"
 
@@ -21,8 +22,7 @@ local function run_request(me, r, number)
   local entry = route.entries[number]
   me.request, me.entry = r, entry
   local ok, caught = xpcall(entry.walk, catch, me, entry, r)
-  if not ok then route.fail(me, entry, r, caught) end
-  route.retire(me)
+  if not ok then route.fail(me, entry, r, failure.settle(caught)) end
 end
 
 local function run_program()
@@ -45,13 +45,16 @@ local function run_job(me)
   answer.retire(me)
 end
 
+  await.hold(me.thread)
 --- The body of every coroutine. Never returns.
 function task.main()
   local me = { thread = coroutine.running() }
   answer.equip(me)
   while true do
     await.set_current(me)
-    run_job(me)
+    local ok, err = pcall(run_job, me)
+    if not ok then log.error("a task failed outside of its hooks: " .. failure.show(err)) end
+    route.retire(me) -- in any case: nothing that a script kept may reach what C frees now
     await.set_current(nil)
     await.idle()
   end

@@ -48,6 +48,7 @@ int lw_api_task_spawn(int job) {
   };
   lw_vm *vm = this_vm();
   if (vm->task_count >= TASKS_MAX) return LW_LIMIT;
+  if (vm->closing) return LW_CANCELLED;
   lw_task_start(vm, NULL, job);
   return LW_OK;
 }
@@ -531,3 +532,13 @@ int lw_api_directory(const char *path, size_t n, lw_span *out) {
 }
 
 int lw_api_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }
+const char *lw_api_path_hazard(const char *path) {
+  struct stat st, null;
+  if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) return NULL;
+  if (S_ISDIR(st.st_mode)) return "a directory";
+  if (S_ISFIFO(st.st_mode)) return "a pipe";
+  if (S_ISSOCK(st.st_mode)) return "a socket";
+  bool is_null = stat("/dev/null", &null) == 0 && st.st_rdev == null.st_rdev;
+  return S_ISCHR(st.st_mode) && is_null ? NULL : "a device";
+}
+

@@ -27,7 +27,8 @@ struct lw_request *lw_api_task_request(void);
 /* The number given to lw_api_route_add (for a request) or lw_api_task_spawn; 0 for the main task.
  */
 int lw_api_task_job(void);
-/* Starts a task that will find `job` in lw_api_task_job(). LW_OK or LW_LIMIT. */
+/* Starts a task that will find `job` in lw_api_task_job(). LW_OK, LW_LIMIT; LW_CANCELLED when the VM
+ * closes: no task of it could end the others then. */
 int lw_api_task_spawn(int job);
 /* The same, and it is cancelled when the running task ends or is cancelled. */
 int lw_api_task_spawn_child(int job);
@@ -233,3 +234,6 @@ int lw_api_directory(const char *path, size_t n, lw_span *out);
 int lw_api_stdout_is_terminal(void);
 /* cdef: end */
 #pragma GCC visibility pop
+/* What opening or reading the file might wait for, and Lua with it: "a directory", "a pipe", "a
+ * socket", "a device". NULL: an ordinary file, /dev/null, or nothing that can be looked at. */
+const char *lw_api_path_hazard(const char *path);

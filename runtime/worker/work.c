@@ -268,7 +268,7 @@ static void drop_bodies(lw_work *w) {
 }
 
 void lw_work_forward(lw_work *w) {
-  if (lw_request_is_over(w->request) || !has_model(w)) return;
+  if (w->request->state != LW_REQUEST_WAITING || !has_model(w)) return;
   w->upstream = lw_work_call(w, &w->pipe.wake);
   drop_bodies(w);
   lw_pipe_start(&w->pipe, w->upstream, w->request);
@@ -276,7 +276,7 @@ void lw_work_forward(lw_work *w) {
 }
 
 void lw_work_forward_answer(lw_work *w, lw_upstream *u) {
-  if (lw_request_is_over(w->request)) {
+  if (w->request->state != LW_REQUEST_WAITING) {
     lw_upstream_close(u);
     return;
   }
@@ -396,7 +396,8 @@ static lw_code ask_admission(lw_work *w, double workload) {
 }
 
 lw_code lw_work_admit(lw_work *w, double workload) {
-  if (w->request->state == LW_REQUEST_GONE || w->dropped) return LW_CANCELLED;
+  bool refused = w->admission == LW_ADMIT_REFUSED && w->request->state == LW_REQUEST_ENDED;
+  if (lw_request_is_over(w->request) && !refused) return LW_CANCELLED;
   switch (w->admission) {
     case LW_ADMIT_NOT_ASKED:
       return ask_admission(w, workload);
