@@ -224,7 +224,8 @@ int lw_api_base64_decode(const char *p, size_t n, char *out, size_t out_size); /
 void lw_api_exit(int status); /* run: ends the program after this turn of the loop */
 /* run: a text carried in the binary, such as "@template/image.lua". LW_EOF when there is none. */
 int lw_api_embedded(const char *name, lw_span *out);
-/* run: makes a directory and those above it; LW_OK also when it is there. LW_IO: see lw_api_error. */
+/* run: makes a directory and those above it. LW_OK also when it is there, or LW_IO (see
+ * lw_api_error). */
 int lw_api_make_directory(const char *path);
 /* run: what is in a directory, in no order, hidden names left out: each name behind a kind ('d' a
  * directory, 'f' all else) and before a NUL byte. Span valid until the next call. LW_OK, or LW_IO
