@@ -9,7 +9,7 @@ local trace = require "luaworker.trace"
 
 local C = base.C
 local CANCELLED, EXIT = await.CANCELLED, await.EXIT
-local find, traceback = string.find, debug.traceback
+local find, getinfo, traceback = string.find, debug.getinfo, debug.traceback
 
 local TEXT_MOST, LINE_MOST, KEYS_MOST = 2000, 300, 8
 
@@ -114,13 +114,13 @@ local function catch(err)
 end
 
 local OVERFLOW = "stack overflow"
-local overflow_trace = ""
+local overflow_trace, overflow_top = "", nil
 
 --- The handler for xpcall: keeps endings and failures, and takes the place of anything else. When
 --- the stack is full there is room for a C function only; then the text stays as it is.
 function failure.catch(err)
   if type(err) == "string" and find(err, OVERFLOW, 1, true) then
-    overflow_trace = traceback("", 2)
+    overflow_trace, overflow_top = traceback("", 2), getinfo(2, "S")
     return err
   end
   return catch(err)
@@ -130,7 +130,7 @@ end
 local function caught_of(value)
   if type(value) == "table" and getmetatable(value) == Caught then return value end
   local is_overflow = type(value) == "string" and find(value, OVERFLOW, 1, true)
-  return new_caught(value, is_overflow and trace.read(overflow_trace) or {})
+  return new_caught(value, is_overflow and trace.read(overflow_trace, overflow_top) or {})
 end
 
 --- What xpcall gave, but of a task that was stopped what C says of it: handlers may have failed then.
@@ -162,7 +162,7 @@ end
 --- file:line where a function begins; nil when it is no function of Lua.
 function failure.place_of(f)
   if type(f) ~= "function" then return nil end
-  local info = debug.getinfo(f, "S")
+  local info = getinfo(f, "S")
   return info.what ~= "C" and (info.source:gsub("^@", "")) .. ":" .. info.linedefined or nil
 end
 

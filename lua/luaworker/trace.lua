@@ -97,13 +97,16 @@ function trace.take(err, handler)
   return has_place(out) and out or {}
 end
 
---- The same of a traceback in Lua's own words.
-function trace.read(text)
+--- The same of a traceback in Lua's own words, in which long names of files are cut. top, if any:
+--- getinfo's answer about the first function, whose file's whole name is known from it.
+function trace.read(text, top)
   local out = {}
+  local full = top and top.source:match "^@(.*)"
   for short, line, name in text:gmatch "\n?\t([^\n\t]-):(%d+): in ([^\n]*)" do
     if short:sub(1, #LIBRARY) ~= LIBRARY then
       out[#out + 1] = {
-        place = short, short = short, line = tonumber(line), start = name:match ":(%d+)>$" or "?",
+        place = top and short == top.short_src and full or short, short = short,
+        line = tonumber(line), start = name:match ":(%d+)>$" or "?",
         name = name:match "'(.-)'" or name:match "^main chunk",
       }
     end

@@ -22,8 +22,19 @@ enum {
   QUIET_LIMIT_MS = 5000
 };
 
+/* A function of a script that calls itself through string.gsub takes 9 KB of C's stack each time,
+ * and Lua's own limit comes after some 6,000 times. The kernel keeps 128 MB free for the stack. */
+static void raise_stack(void) {
+  struct rlimit limit;
+  const rlim_t wanted = 112 << 20;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = LW_MIN(wanted, limit.rlim_max);
+  if (setrlimit(RLIMIT_STACK, &limit) != 0) lw_warn("the limit of the stack can't be raised");
+}
+
 void lw_program_raise_limits(void) {
   struct rlimit limit;
+  raise_stack();
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) lw_warn("the limit of open files can't be raised");

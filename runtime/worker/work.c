@@ -115,7 +115,7 @@ static void note_failure(lw_work *w, const char *source, lw_span text) {
 static void answer_model_failure(lw_work *w, int status, const char *text) {
   lw_span rest = lw_span_of(text), word;
   bool has_address = lw_span_next(&rest, ' ', &word) && lw_span_eq(word, LW_SPAN("model")) &&
-                     lw_span_next(&rest, ' ', &word) && memmem(word.p, word.n, "://", 3);
+                     lw_span_next(&rest, ' ', &word) && memmem(word.p, word.n, ":/", 2);
   char *told = has_address ? lw_printf_dup("the model %.*s", (int)rest.n, rest.p) : lw_strdup(text);
   lw_response_error(w->request, status, "model", told);
   free(told);

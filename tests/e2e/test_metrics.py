@@ -12,7 +12,7 @@ from harness.model import answers, echo
 from harness.prometheus import BadText, Metrics
 from harness.timing import wait_until
 from harness.tls import Authority
-from harness.worker import ROOT, backend
+from harness.worker import PLAIN, ROOT, backend
 
 OUTCOMES = ("success", "error", "cancelled", "rejected", "invalid")
 
@@ -123,6 +123,9 @@ def test_every_ending_is_counted_once(start, model):
     assert seen.get("failures_total", route="POST /script", source="script") == 1
     assert seen.get("failures_total", route="GET /oops", source="script") == 1
     assert seen.get("failures_total", route="POST /good", source="model") == 0
+    hook = "generate_client_response"
+    assert seen.get("hook_errors_total", route="POST /script", hook=hook) == 1
+    assert seen.get("hook_errors_total", route="GET /oops", hook="handler") == 1
     assert seen.get("workload_total", outcome="success") == 3 * 10 + 80
     assert seen.get("workload_total", outcome="cancelled") == 40
     assert seen.get("workload_total", outcome="rejected") == 80
@@ -343,9 +346,10 @@ def test_every_name_is_documented_and_exists(start, model, tmp_path):
     """docs/metrics.md and the program agree, also on type and labels."""
     (tmp_path / "ca").mkdir()
     certificate, key = Authority(tmp_path / "ca").issue()
-    plain = start()
+    plain = start(PLAIN.replace('"pong"', 'error "no"'))
     model.on("/serial", echo)
     plain.post("/serial")
+    assert plain.get("/ping").status == 500  # for the errors of hooks
     secure = start(options=["--use-ssl", "--ssl-cert", certificate, "--ssl-key", key])
     families = {**metrics(plain).families, **metrics(secure).families}
     expiry = metrics(secure).get("certificate_expiry_timestamp_seconds")

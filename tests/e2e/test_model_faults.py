@@ -36,7 +36,9 @@ def test_refused(start, script):
     url = refused_url()
     worker = start(script, model=url)
     text = expect_failure(worker, worker.post("/generate"), 502)
-    assert url in text, "the text names the server"
+    assert text == "the model refused the connection", "clients are not told where it stands"
+    line = worker.wait_request_line(route="/generate")
+    assert line["error"] == f"model {url} refused the connection", "operators are"
 
 
 def test_the_connection_stays_good_after_a_failure(start, model):

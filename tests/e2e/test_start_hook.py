@@ -87,7 +87,7 @@ def test_the_benchmark_comes_after_it(start, model):
         ("return nil, 'no weights'", "no weights"),
         ("return worker.model.get('/gone')", "model http://127.0.0.1:"),
         ("error(worker.invalid { a = 'b' })", "a: b"),
-        ("error({})", "table: 0x"),
+        ("error({ code = 7 })", "table { code = number 7 }"),
         ("error()", "nil"),
         ("worker.stream {}", "worker.stream: there is no request to answer"),
     ],

@@ -96,7 +96,9 @@ def test_a_unix_socket_where_nobody_is(start, tmp_path, script):
     worker = start(script, model=url)
     response = worker.post("/generate")
     assert (response.status, response.json()["source"]) == (502, "model")
-    assert response.json()["error"] == f"model {url} can't be reached: No such file or directory"
+    assert response.json()["error"] == "the model can't be reached: No such file or directory"
+    line = worker.wait_request_line(route="/generate")
+    assert line["error"] == f"model {url} can't be reached: No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -396,7 +398,8 @@ def test_certificates_that_are_not_believed(
     response = worker.post("/generate")
     assert (response.status, response.json()["source"]) == (502, "model")
     text = response.json()["error"]
-    assert text.startswith(f"model {model.url} {wrong}"), text
+    assert text.startswith(f"the model {wrong}"), text
+    assert f"model {model.url} {wrong}" in worker.wait_request_line(route="/generate")["error"]
     assert ("--model-ca" in text) == (not with_ca)
     assert not model.requests
 
