@@ -76,9 +76,8 @@ function C.lw_api_request_forward(self)
   self:forward()
 end
 
--- The last two arguments are for the log: whoever reports an error there has done so.
-function C.lw_api_request_fail(self, status, source, text, n)
-  self:fail(status ~= 0 and status or 500, text_of(source), text_of(text, n))
+function C.lw_api_request_fail(self, status, source, text, n, why, why_n)
+  self:fail(status ~= 0 and status or 500, text_of(source), text_of(text, n), text_of(why, why_n))
 end
 
 -- The answer --

@@ -107,12 +107,19 @@ local function send_error(self, status, source, text)
   end
 end
 
-function Exchange:fail(status, source, text)
-  note_failure(self, source, text)
+-- "model http://10.0.0.7:5001 refused the connection": where it stands is nobody's business.
+local function told_of(source, text)
+  local rest = source == "model" and text:match "^model %S*:/%S* (.*)$"
+  return rest and "the model " .. rest or text
+end
+
+--- why: what the log says instead of the text.
+function Exchange:fail(status, source, text, why)
+  note_failure(self, source, why and why ~= "" and why or text)
   if self.route.kind == "work" and not self.counted then count_in(self, self.app.COST) end
   self:stop_model()
   if self.state == "waiting" then self.answer_fields = {} end
-  send_error(self, status, source, text)
+  send_error(self, status, source, told_of(source, text))
   self:settle_when_over()
 end
 
@@ -186,7 +193,7 @@ function Exchange:drain(one)
 end
 
 function Exchange:forward()
-  if self:is_over() then return end
+  if self.state ~= "waiting" then return end
   local one = call.new(self:model_call())
   self:prepare(one)
   one:detach()
@@ -251,7 +258,7 @@ end
 
 --- For what stands before C: hooks ask for admission, once.
 function Exchange:admit(workload)
-  if self.state == "gone" or self.dropped then return base.CANCELLED end
+  if self:is_over() then return base.CANCELLED end
   if not self.counted then count_in(self, workload) end
   return OK
 end

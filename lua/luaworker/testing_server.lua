@@ -100,7 +100,9 @@ end
 
 local function plan_of(spec)
   local pieces, length = pieces_of(spec), nil
-  if not spec.chunks and not spec.events then length = pieces[1] and #pieces[1][2] or 0 end
+  local in_one = not spec.chunks and not spec.events
+  local is_whole = not spec.breaks_after or spec.breaks_after < #pieces -- or its length is a lie
+  if in_one and is_whole then length = pieces[1] and #pieces[1][2] or 0 end
   local fields = server.fields(spec.headers)
   local content_type = spec.content_type or default_type(spec)
   if content_type and not server.field(fields, "content-type") then
