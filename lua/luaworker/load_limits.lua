@@ -55,11 +55,11 @@ limits.latencies = {
 limits.figures = {}
 
 local function share(part, result)
-  return result.reached.sent > 0 and part / result.reached.sent or 0
+  return result.reached.ended > 0 and part / result.reached.ended or 0
 end
 
 function limits.figures.errors(result)
-  return share(result.reached.sent - (result.outcomes.ok or 0), result)
+  return share(result.reached.ended - (result.outcomes.ok or 0), result)
 end
 function limits.figures.ok(result)
   return share(result.outcomes.ok or 0, result)

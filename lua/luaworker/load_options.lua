@@ -104,6 +104,7 @@ local function check_loop(s)
 end
 
 local function check_target(s, given)
+  if given.session and given.direct then fail "--session needs an autoscaler, not --direct" end
   local named = (given.direct and 1 or 0) + (given["local"] and 1 or 0)
     + (given.autoscaler and 1 or 0)
   if named > 1 then fail "one of --direct, -l and --autoscaler" end

@@ -34,7 +34,7 @@ check.ok(limits.is_good({ e2e_s = 1 }, record("ok", 9, 9, 0.9)), "only what is l
 
 -- Thresholds --
 local result = {
-  reached = { sent = 200 },
+  reached = { ended = 200 },
   outcomes = { ok = 198, ["http 500"] = 2 },
   latency = { ttft = { p95 = 0.19, p99_9 = 0.5, mean = 0.1 } },
   throughput = { requests_per_s = 10, tokens_per_s = 400, workload_per_s = 7 },

@@ -103,7 +103,8 @@ def free_ports():
 class Peer:
     """One of the two workers, with an autoscaler and a log file of its own."""
 
-    def __init__(self, name, directory, model, signer, port=None):
+    def __init__(self, name, directory, model, signer, port=None, program=None):
+        """program: a file to run instead of the one with this module's routes."""
         self.name = name
         self.directory = directory
         directory.mkdir()
@@ -124,10 +125,12 @@ class Peer:
             **{f"VAST_TCP_PORT_{self.port}": str(self.port + 1000)},
         )
         if name == "reference":
-            command = [sys.executable, str(HERE / "reference_worker.py")]
+            command = [sys.executable, str(program or HERE / "reference_worker.py")]
         else:
-            (directory / "worker.lua").write_text(SCRIPT)
-            command = [str(BINARY), "serve", str(directory / "worker.lua"), "--host", "127.0.0.1"]
+            if not program:
+                program = directory / "worker.lua"
+                program.write_text(SCRIPT)
+            command = [str(BINARY), "serve", str(program), "--host", "127.0.0.1"]
             command += ["--model-url", model.url]
         with open(directory / "output", "wb") as output:
             self.process = subprocess.Popen(

@@ -1,0 +1,101 @@
+-- SPDX-License-Identifier: MIT
+-- What a client of a worker script would send: payloads of one of its routes, from the script's own
+-- samples or given, with the workload that the script counts. Called by `luaworker call` and load.
+local backend = require "luaworker.backend"
+local check = require "luaworker.check"
+local file = require "luaworker.file"
+local json = require "luaworker.json"
+local payload = require "luaworker.payload"
+local route = require "luaworker.route"
+local sample = require "luaworker.sample"
+
+local client_payloads = {}
+
+--- What the script gave to worker.backend, or nil and its mistakes. Runs it, offers nothing.
+local function read_script(script)
+  local text, err = file.read(script)
+  if not text then return nil, err end
+  local report = check.script(script, text, { model_url = "http://unused" })
+  if report.list.errors > 0 then return nil, report.list:errors_text() end
+  return report.value.opts
+end
+
+--- The script's POST route at `path`, or nil and those that there are.
+local function find_route(definition, script, path)
+  local known = {}
+  for _, one in ipairs(definition.routes) do
+    if backend.is_work(one) then
+      if one.path == path then return one end
+      known[#known + 1] = one.path
+    end
+  end
+  local has = #known > 0 and "it has " .. table.concat(known, ", ") or "it has none"
+  return nil, ("%s has no POST route %s; %s"):format(script, path, has)
+end
+
+local Payloads = {}
+Payloads.__index = Payloads
+
+-- Counted as a request's would be; a payload that is refused has the usual workload.
+local function workload_of(self, message)
+  local entry = self.entry
+  if not entry.count_workload then return entry.workload end
+  local ok, parsed = pcall(function()
+    if payload.is_instance(self.opts.payload, message) then return message end
+    local value = entry.request_parser and entry.request_parser(message) or message
+    return entry.from_json_msg and entry.from_json_msg(value) or value
+  end)
+  if not ok then return entry.workload end
+  return route.count_workload(entry, parsed)
+end
+
+local function with_stream(message)
+  local out = payload.copy(message)
+  out.stream = true
+  return out
+end
+
+--- One payload: { json = its text, workload, model_body = what the model would get }. `stream`: it
+--- asks for a stream by `"stream": true`. Raises when a hook of the script fails.
+function Payloads:make(stream)
+  local message = self.given and payload.copy(self.given) or self.source[2]()
+  if stream then message = with_stream(message) end
+  local one = { json = json.encode(message), workload = workload_of(self, message) }
+  if not self.entry.remote then
+    local source = { "payload", function() return message end }
+    one.model_body = sample.make(self.opts.payload, self.entry, source).body
+  end
+  return one
+end
+
+--- Reads the script and finds its route. given: a decoded payload to send, or nil for the script's
+--- samples. Returns an object with :make(), .is_bare (no envelope) and .model_path, or nil and why.
+function client_payloads.open(script, path, given)
+  local definition, err = read_script(script)
+  if not definition then return nil, err end
+  local one, unknown = find_route(definition, script, path)
+  if not one then return nil, unknown end
+  local opts, entry = backend.work_of(one, definition)
+  local source = sample.source_of(opts)
+  if not given and not source then
+    return nil, ("%s has no sample payload for %s (for_test); give one"):format(script, path)
+  end
+  return setmetatable({
+    opts = opts, entry = entry, given = given, source = source,
+    is_bare = opts.envelope == false, model_path = opts.endpoint or path,
+  }, Payloads)
+end
+
+--- A payload from the command line: JSON, or @ and the file that holds it. Nil and why not.
+function client_payloads.parse(text)
+  if text:sub(1, 1) == "@" then
+    local read, err = file.read(text:sub(2))
+    if not read then return nil, err end
+    text = read
+  end
+  local value, err = json.decode(text)
+  if type(value) ~= "table" then return nil, "not a JSON object: " .. (err or text:sub(1, 60)) end
+  return value
+end
+
+return client_payloads

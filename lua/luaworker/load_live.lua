@@ -1,0 +1,133 @@
+-- SPDX-License-Identifier: MIT
+-- The view of a running load test. On a terminal a few lines that are drawn over each other, each
+-- time in one write, so that nothing flickers; elsewhere a plain line now and then. Called by
+-- load_engine.lua once a second.
+local schedule = require "luaworker.load_schedule"
+local text = require "luaworker.load_text"
+
+local live = {}
+
+local seconds, number = text.seconds, text.number
+local BAR, PLAIN_EVERY_S = 30, 5
+
+--- How far: 0 to 1, and the seconds that are left, nil when nobody knows.
+local function progress(run)
+  local s = run.settings
+  local by_count = s.n and run.begun / s.n or 0
+  local total = schedule.seconds(s)
+  local by_time = total and run.elapsed / total or 0
+  local share = math.min(math.max(by_count, by_time), 1)
+  if share <= 0 then return 0 end
+  return share, run.elapsed / share * (1 - share)
+end
+
+local function bar(share)
+  local full = math.floor(share * BAR + 0.5)
+  return "[" .. ("#"):rep(full) .. ("."):rep(BAR - full) .. "]"
+end
+
+local function latency_row(name, one)
+  if one:count() == 0 then return { name, "-", "-", "-", "-", "-" } end
+  return {
+    name, seconds(one:at(0.5)), seconds(one:at(0.9)), seconds(one:at(0.95)), seconds(one:at(0.99)),
+    seconds(one:max()),
+  }
+end
+
+local function outcome_text(recorder)
+  local parts = {}
+  for i, name in ipairs(text.outcome_names(recorder.outcomes)) do
+    if i > 6 then break end
+    parts[i] = name .. " " .. number(recorder.outcomes[name])
+  end
+  return #parts > 0 and table.concat(parts, "  ") or "no answer yet"
+end
+
+local function rate_text(run)
+  local last = run.recorder.timeline[#run.recorder.timeline]
+  local s = run.settings
+  local asked = s.concurrency and "closed loop"
+    or number(schedule.rate_at(s, run.elapsed)) .. "/s asked"
+  local reached = last and last.sent or 0
+  local ended = last and last.ended or 0
+  return ("%s, %s/s sent, %s/s ended"):format(asked, number(reached), number(ended))
+end
+
+local function phase_text(run, share, left)
+  if run.phase then return run.phase end
+  if run.stopping then
+    return ("stopped: waiting for %d answers (Ctrl-C again ends at once)"):format(
+      run.recorder.in_flight)
+  end
+  return ("%s %3.0f %%  %s%s"):format(bar(share), share * 100, text.clock(run.elapsed),
+    left and share < 1 and ", " .. text.clock(left) .. " left" or "")
+end
+
+--- The lines of the view.
+function live.lines(run)
+  local recorder = run.recorder
+  local share, left = progress(run)
+  local lines = {
+    phase_text(run, share, left),
+    rate_text(run),
+    ("%s sent, %s in flight, %s waiting for a worker, %s tokens"):format(number(recorder.sent),
+      number(recorder.in_flight), number(recorder.waiting), number(recorder.tokens)),
+    outcome_text(recorder),
+  }
+  local rows = {
+    { "", "p50", "p90", "p95", "p99", "max" },
+    latency_row("sent late by", recorder.latency.schedule_delay),
+    latency_row("first token", recorder.latency.ttft),
+    latency_row("between tokens", recorder.latency.itl),
+    latency_row("end to end", recorder.latency.e2e),
+  }
+  for _, line in ipairs(text.columns(rows, "   ")) do
+    lines[#lines + 1] = line
+  end
+  return lines
+end
+
+--- The same in one line.
+function live.line(run)
+  local recorder, latency = run.recorder, run.recorder.latency
+  local e2e = latency.e2e:count() > 0
+    and ("p50 %s p99 %s"):format(seconds(latency.e2e:at(0.5)), seconds(latency.e2e:at(0.99))) or "-"
+  return ("%s  %s; %s in flight; %s; end to end %s"):format(
+    run.phase or text.clock(run.elapsed), rate_text(run), number(recorder.in_flight),
+    outcome_text(recorder), e2e)
+end
+
+local View = {}
+View.__index = View
+
+--- out: a file; columns: the terminal's width, 0 when it is none.
+function live.open(out, columns)
+  return setmetatable({ out = out, columns = columns, drawn = 0, next_plain = 0 }, View)
+end
+
+function View:draw(run)
+  if self.columns == 0 then
+    if run.elapsed < self.next_plain then return end
+    self.next_plain = run.elapsed + PLAIN_EVERY_S
+    self.out:write(live.line(run), "\n")
+    return self.out:flush()
+  end
+  local parts = { self.drawn > 0 and ("\27[%dF"):format(self.drawn) or "" }
+  local lines = live.lines(run)
+  for _, line in ipairs(lines) do
+    parts[#parts + 1] = line:sub(1, self.columns - 1) .. "\27[K\n"
+  end
+  self.drawn = #lines
+  self.out:write(table.concat(parts))
+  self.out:flush()
+end
+
+--- Wipes the view away: the report comes in its place.
+function View:close()
+  if self.drawn == 0 then return end
+  self.out:write(("\27[%dF\27[J"):format(self.drawn))
+  self.out:flush()
+  self.drawn = 0
+end
+
+return live
