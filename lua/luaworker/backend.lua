@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- From a script's tables to routes in C: worker.backend, worker.get, worker.post and the like. A
--- mistake raises nothing where it is made; all of them come out together when the script is loaded.
+-- From a script's definition to routes in C: for serve, when nothing is wrong with it (check.lua),
+-- and for the servers of programs.
 local base = require "luaworker.base"
+local definition = require "luaworker.definition"
 local job = require "luaworker.job"
 local model = require "luaworker.model"
 local options = require "luaworker.options"
@@ -9,48 +10,7 @@ local route = require "luaworker.route"
 
 local C = base.C
 
-local backend = {}
-
-local Route = {}
-local Backend = {}
-
-local function has_meta(value, meta)
-  return type(value) == "table" and getmetatable(value) == meta
-end
-
-local function is_route(value)
-  return has_meta(value, Route)
-end
-
---- worker.route(method, path, what): what is a function(request), worker.forward(), or for POST a
---- table of hooks.
-function backend.route(method, path, what)
-  return setmetatable({ method = method, path = path, opts = what }, Route)
-end
-
-function backend.get(path, what)
-  return backend.route("GET", path, what)
-end
-
---- worker.post(path, { ... }): a signed envelope for the model; without a table, all is passed on.
-function backend.post(path, ...)
-  if select("#", ...) == 0 then return backend.route("POST", path, {}) end
-  return backend.route("POST", path, (...))
-end
-
---- worker.forward(path, opts), both may be left out: the model server answers, at this path or the
---- route's own. opts: connect, first_byte, idle, total, on_disconnect.
-function backend.forward(path, opts)
-  if type(path) == "table" and opts == nil then
-    path, opts = nil, path
-  end
-  return { is_forward = true, path = path, options = opts }
-end
-
---- worker.backend { ... }: what a worker script returns.
-function backend.new(opts)
-  return setmetatable({ opts = opts }, Backend)
-end
+local backend = { is_work = definition.is_work }
 
 local function same(value)
   return value
@@ -132,8 +92,18 @@ local function merge(opts, shared_opts)
   return out
 end
 
+local function label_of(one)
+  return one.method .. " " .. one.path
+end
+
+--- What holds for a route of work, and its hooks as route.lua walks through them.
+function backend.work_of(one, shared_opts)
+  local opts = merge(one.opts, shared_opts)
+  return opts, entry_of_work(opts, label_of(one))
+end
+
 local function kind_and_entry(one, opts)
-  local label = one.method .. " " .. one.path
+  local label = label_of(one)
   if type(opts) == "function" then
     return C.LW_ROUTE_HANDLER, { label = label, walk = route.handle, handler = opts }
   elseif opts.is_forward then
@@ -221,45 +191,39 @@ local function set_backend(router, opts, note)
   if opts.start then number("start_job", job.keep("start", start_job(opts.start))) end
 end
 
---- A note(path, text) that gathers, and a function that raises what was gathered.
-local function mistakes_of(where)
+--- serve: makes what options.check_backend found to be right the worker. note takes what can't be.
+function backend.offer(opts, model_url, note)
+  model.set_url(model_url or opts.model_server_url)
+  local router = C.lw_api_router_new()
+  local is_good = true
+  local function note_bad(...)
+    is_good = false
+    note(...)
+  end
+  set_backend(router, opts, note_bad)
+  add_routes(router, opts.routes, opts, note_bad)
+  if is_good and C.lw_api_router_publish(router) ~= base.OK then
+    note("", "only serve takes in a worker, and one only")
+  end
+end
+
+local port_out = base.ffi.new "int[1]"
+
+-- A note(path, text) that gathers, and a function that raises what was gathered.
+local function gather()
   local found = {}
   return function(path, text)
-    found[#found + 1] = where .. ": " .. (path == "" and text or path .. ": " .. text)
+    found[#found + 1] = "listen: " .. (path == "" and text or path .. ": " .. text)
   end, function()
     if #found > 0 then error(table.concat(found, "\n"), 0) end
   end
 end
 
---- serve: makes `value`, which the script at `path` returned, the worker. Raises every mistake.
-function backend.offer(value, path)
-  if not has_meta(value, Backend) then
-    error(path .. ": expected the script to return worker.backend { ... }, got "
-      .. base.show(value), 0)
-  end
-  local opts = value.opts
-  local note, raise = mistakes_of(path)
-  options.check_backend(opts, note, is_route)
-  raise()
-  C.lw_api_model_url(base.span)
-  local url = base.span.n > 0 and base.text(base.span) or opts.model_server_url
-  options.check_url(url, "the model server's URL", note)
-  raise()
-  model.set_url(url)
-  local router = C.lw_api_router_new()
-  set_backend(router, opts, note)
-  add_routes(router, opts.routes, opts, note)
-  raise()
-  if C.lw_api_router_publish(router) ~= base.OK then error(path .. ": " .. base.last_error(), 0) end
-end
-
-local port_out = base.ffi.new "int[1]"
-
 --- run: answers these routes at a port of this program. { host = "127.0.0.1", port = 0 for any free
 --- one, routes }. Returns the port, or nil and why not. Raises mistakes in the routes.
 function backend.listen(opts)
-  local note, raise = mistakes_of "listen"
-  options.check_routes(opts.routes, "routes", note, is_route)
+  local note, raise = gather()
+  options.check_routes(opts.routes, note, definition.is_route)
   raise()
   local router = C.lw_api_router_new()
   add_routes(router, opts.routes, opts, note)

@@ -96,7 +96,7 @@ local function call_remote(run, one)
   if value == nil then
     return nil, tostring(err or "remote returned no answer"), me.model_unreachable
   end
-  value = response.from_value(value)
+  value = response.from_remote(value)
   if answer.is_answer(value) then value:read_to_end() end
   if value.status == 200 then return 200 end
   return value.status, "remote answered " .. tostring(value.status), me.model_unreachable
@@ -123,6 +123,7 @@ local function run_call(run, round, one)
   local perform = run.entry.remote and call_remote or call_model
   local ok, status, reason, unreachable = xpcall(perform, failure.catch, run, one)
   if not ok then
+    status = failure.settle(status)
     if failure.is_ending(status) then error(status, 0) end
     log.debug("benchmark call %s: %s", one.id, failure.describe(status))
     status, reason = nil, failure.text_of(status)
@@ -141,8 +142,18 @@ local function say(format, ...)
   C.lw_api_measuring(text, #text)
 end
 
+local function make_sample(run)
+  local ok, one = pcall(sample.make, run.opts.payload, run.entry, run.source)
+  if ok then return one end
+  if failure.is_failure(one) and one.caught then
+    local origin = { route = run.entry.label, id = "" }
+    failure.report(C.LW_FAILED_JOB, origin, "benchmark", one.f, one.caught)
+  end
+  error(one, 0)
+end
+
 local function make_call(run)
-  local one = sample.make(run.opts.payload, run.entry, run.source)
+  local one = make_sample(run)
   run.number = run.number + 1
   one.id = "benchmark-" .. run.number
   await.sleep(0) -- requests may be running: theirs is the next turn

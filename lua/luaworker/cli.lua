@@ -109,8 +109,13 @@ end
 local function missing_or_extra(spec, out)
   local operands = spec.operands or {}
   local next_one = operands[#out + 1]
-  if next_one and next_one:sub(1, 1) ~= "[" then return next_one .. " is missing" end
-  if #out > #operands then return ("unexpected argument %q"):format(out[#operands + 1]) end
+  if next_one and next_one:sub(1, 1) ~= "[" then
+    return next_one:gsub("%.+$", "") .. " is missing"
+  end
+  local has_rest = #operands > 0 and operands[#operands]:find "%.%.%."
+  if #out > #operands and not has_rest then
+    return ("unexpected argument %q"):format(out[#operands + 1])
+  end
   for _, option in ipairs(spec) do
     if option.required and out[field_name(option[1])] == nil then
       return ("--%s is missing"):format(option[1])
@@ -188,8 +193,9 @@ end
 
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
 --- "string"|"integer"|"number", default=, min=, max=, required=, list= } (list: may be repeated,
---- gives a table) and may name usage, about and operands (in brackets: may be left out). --help
---- prints and ends the program with 0; a mistake ends it with 2.
+--- gives a table) and may name usage, about and operands (in brackets: may be left out; the last
+--- with dots: any number of them). --help prints and ends the program with 0; a mistake ends it
+--- with 2.
 function cli.parse(args, spec)
   called = spec.usage or called
   local out, wrong = cli.read(args, spec)

@@ -2,7 +2,7 @@
 -- require "luaworker": the words that a worker script is written in, gathered from their rooms.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
-local backend = require "luaworker.backend"
+local definition = require "luaworker.definition"
 local failure = require "luaworker.failure"
 local guard = require "luaworker.guard"
 local http = require "luaworker.http"
@@ -57,12 +57,12 @@ local json_word = guard("worker.json", {
 })
 
 return guard("luaworker", {
-  backend = backend.new,
+  backend = definition.new,
   payload = payload.class,
-  get = backend.get,
-  post = backend.post,
-  route = backend.route,
-  forward = backend.forward,
+  get = definition.get,
+  post = definition.post,
+  route = definition.route,
+  forward = definition.forward,
   response = response.new,
   json = json_word,
   stream = response.stream,

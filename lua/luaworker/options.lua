@@ -10,7 +10,15 @@ local show = base.show
 local options = {}
 
 local seconds = schema.number { min = 0 }
-local markers = schema.either(schema.text, schema.list(schema.text))
+
+local function marker(value, path, note)
+  schema.text(value, path, note)
+  if type(value) == "string" and value:find "[\n%z]" then
+    note(path, "expected one line, got " .. show(value))
+  end
+end
+
+local markers = schema.either(marker, schema.list(marker))
 
 -- unix:/path/of/socket, with or without :/base behind it; as runtime/exchange/address.h says it.
 local function check_socket(value, path, note)
@@ -30,7 +38,6 @@ local function url(value, path, note)
     note(path, "expected an http://, https:// or unix: URL, got " .. show(value))
   end
 end
-options.check_url = url
 
 local function url_or_path(value, path, note)
   if type(value) == "string" and (value == "" or value:sub(1, 1) == "/") then return end
@@ -169,29 +176,59 @@ function options.check_route(route, path, note, is_route)
   if route.opts.options ~= nil then forward(route.opts.options, path .. ".forward", note) end
 end
 
-local function check_routes(routes, path, note, is_route)
-  if type(routes) ~= "table" or #routes == 0 then
-    return note(path, "expected a list of routes, got " .. show(routes))
+local methods = {
+  GET = true, HEAD = true, POST = true, PUT = true, DELETE = true, PATCH = true, OPTIONS = true,
+}
+
+-- Each method and path once, known methods only.
+local function check_names(routes, is_route, note)
+  local taken = {}
+  for i, one in ipairs(routes) do
+    local at = "routes[" .. i .. "]"
+    local has_method = is_route(one) and methods[one.method]
+    if is_route(one) and not has_method then
+      note(at, "unknown method: " .. show(one.method))
+    elseif has_method and type(one.path) == "string" then
+      local name = one.method .. " " .. one.path
+      if taken[name] then note(at, name .. " is taken by " .. taken[name], taken[name]) end
+      taken[name] = taken[name] or at
+    end
   end
-  local benchmarked
+end
+
+local function check_benchmarks(routes, is_route, note)
+  local first
+  for i, one in ipairs(routes) do
+    local opts = is_route(one) and type(one.opts) == "table" and one.opts
+    if opts and opts.benchmark ~= nil then
+      local at = "routes[" .. i .. "]"
+      if first then
+        note(at .. ".benchmark", "only one route can have it, and " .. first .. " does", first)
+      end
+      first = first or at
+    end
+  end
+  return first ~= nil
+end
+
+--- The list of routes of a worker or a program; whether one of them is measured.
+function options.check_routes(routes, note, is_route)
+  if type(routes) ~= "table" or #routes == 0 then
+    return note("routes", "expected a list of routes, got " .. show(routes))
+  end
   schema.list(function(route, at, note_of)
     options.check_route(route, at, note_of, is_route)
-    local opts = is_route(route) and type(route.opts) == "table" and route.opts
-    if not opts or opts.benchmark == nil then return end
-    if benchmarked then
-      note_of(at .. ".benchmark", "only one route can have it, and " .. benchmarked .. " does")
-    end
-    benchmarked = benchmarked or at
-  end)(routes, path, note)
+  end)(routes, "routes", note)
+  check_names(routes, is_route, note)
+  return check_benchmarks(routes, is_route, note)
 end
-options.check_routes = check_routes
 
 -- A worker's unsigned routes only read: whoever reaches the port could use others for free.
 local function check_signed(routes, is_route, note)
-  for i, one in ipairs(type(routes) == "table" and routes or {}) do
+  for i, one in ipairs(routes) do
     local unsigned = is_route(one)
       and (type(one.opts) == "function" or type(one.opts) == "table" and one.opts.is_forward)
-    if unsigned and one.method ~= "GET" then
+    if unsigned and methods[one.method] and one.method ~= "GET" then
       note("routes[" .. i .. "]", one.method .. " with a function or worker.forward() would serve "
         .. "requests that nobody signed: give a table of hooks, which may be empty")
     end
@@ -200,7 +237,6 @@ end
 
 -- The worker itself answers these at the same port, in C: worker/session_routes.c, worker/update.c.
 local function check_own_paths(routes, is_route, note)
-  if type(routes) ~= "table" then return end
   for i, one in ipairs(routes) do
     local path = is_route(one) and type(one.path) == "string" and one.path or ""
     if path:find "^/session/" or path == "/pyworker/update" then
@@ -210,14 +246,30 @@ local function check_own_paths(routes, is_route, note)
   end
 end
 
---- The table given to worker.backend.
-function options.check_backend(opts, note, is_route)
+local function has_work(routes, is_route)
+  for _, one in ipairs(routes) do
+    if is_route(one) and one.method == "POST" then return true end
+  end
+end
+
+--- The table given to worker.backend. model_url: what the operator gave in place of its own, or
+--- nil. warn takes what may be meant so.
+function options.check_backend(opts, note, is_route, model_url, warn)
   backend(opts, "", note)
   if type(opts) ~= "table" then return end
-  if opts.model_server_url == nil then note("model_server_url", "is missing") end
-  check_routes(opts.routes, "routes", note, is_route)
+  if model_url then
+    url(model_url, "--model-url", note)
+  elseif opts.model_server_url == nil then
+    note("model_server_url", "is missing")
+  end
+  local is_measured = options.check_routes(opts.routes, note, is_route)
+  if type(opts.routes) ~= "table" then return end
   check_signed(opts.routes, is_route, note)
   check_own_paths(opts.routes, is_route, note)
+  if not is_measured and has_work(opts.routes, is_route) then
+    warn("routes", "none has a benchmark: max_perf 0 is reported, and the autoscaler can't know "
+      .. "how much this worker does")
+  end
 end
 
 return options

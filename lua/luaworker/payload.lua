@@ -5,6 +5,7 @@ local base = require "luaworker.base"
 local failure = require "luaworker.failure"
 local json = require "luaworker.json"
 local forms = require "luaworker.json_form"
+local place = require "luaworker.place"
 local shape_of = require "luaworker.shape"
 
 local null, form_of = json.null, forms.of
@@ -12,8 +13,8 @@ local checks, kind_of = shape_of.checks, shape_of.kind_of
 
 local payload = {}
 
--- By class.
-local shapes = {}
+-- By class; places: where it was made.
+local shapes, places = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
 -- Checking a message: `target` gets the fields. It is the message itself when that came from a
 -- client (so that order, number texts and long strings still in C stay as they are), else a new
@@ -167,7 +168,7 @@ function payload.class(spec)
   end
   local class = {}
   class.__index = class
-  shapes[class] = shape_of.read(spec)
+  shapes[class], places[class] = shape_of.read(spec), place.here(2)
   function class.from_json_msg(message)
     return take(class, message)
   end
@@ -184,6 +185,11 @@ payload.copy = copy
 
 function payload.is_class(value)
   return shapes[value] ~= nil
+end
+
+--- The place of the call that made it, or nil.
+function payload.place(class)
+  return places[class]
 end
 
 --- A list of { field, text }.

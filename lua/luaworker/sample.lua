@@ -10,19 +10,20 @@ local route = require "luaworker.route"
 
 local sample = {}
 
--- Raises a failure: this hook is to blame.
-local function blame(name, f, why)
-  error(failure.new(500, "script", "hook " .. route.place_of_hook(name, f) .. ": " .. why), 0)
+-- Raises a failure with .hook, .f, .why and, for an error, .caught: this hook is to blame.
+local function blame(name, f, why, caught)
+  local text = "hook " .. route.place_of_hook(name, f) .. ": " .. why
+  local raised = failure.new(500, "script", text)
+  raised.hook, raised.f, raised.why, raised.caught = name, f, why, caught
+  error(raised, 0)
 end
 
 local function call_hook(name, f, ...)
   local ok, value = xpcall(f, failure.catch, ...)
   if ok then return value end
+  value = failure.settle(value)
   if failure.is_ending(value) then error(value, 0) end
-  if not failure.is_failure(value) then
-    failure.report(base.C.LW_FAILED_JOB, nil, "benchmark", f, value)
-  end
-  blame(name, f, failure.text_of(value))
+  blame(name, f, failure.text_of(value), not failure.is_failure(value) and value or nil)
 end
 
 local function cycle(list)
@@ -33,15 +34,17 @@ local function cycle(list)
   end
 end
 
---- Where a route's payloads come from: { name of the hook, function that returns the next one }.
+--- Where a route's payloads come from: { name of the hook, function that returns the next one };
+--- nil when it has none.
 function sample.source_of(opts)
-  local spec = opts.benchmark
+  local spec, class = opts.benchmark or {}, opts.payload
   if spec.generator then return { "generator", spec.generator } end
   if spec.dataset then return { "dataset", cycle(spec.dataset) } end
   if opts.make_benchmark_payload then
     return { "make_benchmark_payload", opts.make_benchmark_payload }
   end
-  return { "for_test", opts.payload.for_test }
+  local for_test = class and class.for_test
+  return for_test and { "for_test", for_test }
 end
 
 -- As the hooks of requests see theirs. An instance of the route's class is taken as it is, any
@@ -64,8 +67,20 @@ local function make_payload(class, entry, source)
   return message
 end
 
-local function encode(value)
-  if type(value) == "string" then return value end
+-- What requests are forgiven (they count 100) is blamed here.
+local function count_strictly(entry, message)
+  local f = entry.count_workload
+  local workload = call_hook("count_workload", f, message)
+  if type(workload) == "number" and workload >= 0 and workload < math.huge then return workload end
+  blame("count_workload", f, "expected a number of at least 0, got " .. base.show(workload))
+end
+
+local function encode(value, strict)
+  if type(value) == "string" then
+    local _, wrong = json.decode(strict and value or "0")
+    if wrong then error("returned a text that is not JSON: " .. wrong, 0) end
+    return value
+  end
   if type(value) ~= "table" then
     error("returned " .. base.show(value) .. ", expected a table or JSON text", 0)
   end
@@ -76,15 +91,19 @@ local function same(value)
   return value
 end
 
---- The next one: { payload, body (nil for `remote`), workload }.
-function sample.make(class, entry, source)
+--- The next one: { payload, body (nil for `remote`), workload }. strict: the workload must be one,
+--- and the body JSON.
+function sample.make(class, entry, source, strict)
   local one = { payload = make_payload(class, entry, source), workload = entry.workload }
-  if entry.count_workload then one.workload = route.count_workload(entry, one.payload) end
+  if entry.count_workload then
+    one.workload = (strict and count_strictly or route.count_workload)(entry, one.payload)
+  end
   if entry.remote then return one end
   local generate = entry.generate_payload_json or same
   local value = call_hook("generate_payload_json", generate, one.payload)
-  local ok, body = pcall(encode, value)
-  if not ok then blame("generate_payload_json", generate, tostring(body)) end
+  local ok, body = pcall(encode, value, strict)
+  if not ok then body = failure.settle(body) end
+  if not ok then blame("generate_payload_json", generate, failure.text_of(body)) end
   one.body = body
   return one
 end

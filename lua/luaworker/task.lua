@@ -4,7 +4,7 @@
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local answer = require "luaworker.answer"
-local backend = require "luaworker.backend"
+local check = require "luaworker.check"
 local failure = require "luaworker.failure"
 local job = require "luaworker.job"
 local log = require "luaworker.log"
@@ -27,6 +27,7 @@ end
 
 local function run_program()
   local ok, caught = xpcall(main_chunk, catch, unpack(arg or {}))
+  if not ok then caught = failure.settle(caught) end
   if ok or failure.is_ending(caught) then return end
   io.stdout:flush()
   io.stderr:write(failure.describe(caught), "\n")
@@ -37,18 +38,14 @@ local function run_job(me)
   local r = C.lw_api_task_request()
   local number = C.lw_api_task_job()
   if r ~= nil then return run_request(me, r, number) end
-  if number ~= 0 then
-    job.run(number)
-  else
-    run_program()
-  end
-  answer.retire(me)
+  if number == 0 then return run_program() end
+  job.run(number)
 end
 
-  await.hold(me.thread)
 --- The body of every coroutine. Never returns.
 function task.main()
   local me = { thread = coroutine.running() }
+  await.hold(me.thread)
   answer.equip(me)
   while true do
     await.set_current(me)
@@ -60,25 +57,13 @@ function task.main()
   end
 end
 
-local function run_script(chunk, path)
-  local me = await.current()
-  await.set_current(nil) -- nothing in it may wait
-  local ok, result = xpcall(chunk, catch)
-  await.set_current(me)
-  if ok then return result end
-  error(path .. ": the script failed: " .. failure.describe(result), 0)
-end
-
---- Takes in a script, outside of any task. mode "serve": runs it and offers the backend that it
---- returns; mode "run": makes it the program of job 0. Raises what is wrong, one mistake a line.
+--- Takes in a script, outside of any task. mode "serve": makes it the worker, if nothing is wrong
+--- with it; mode "run": the program of job 0. Raises what is wrong, one mistake a line.
 function task.load(path, text, mode)
+  if mode == "serve" then return check.offer(path, text) end
   local chunk, err = sandbox.compile(path, text, mode)
   if not chunk then error(err, 0) end
-  if mode == "run" then
-    main_chunk = chunk
-    return
-  end
-  backend.offer(run_script(chunk, path), path)
+  main_chunk = chunk
 end
 
 return task

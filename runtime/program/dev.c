@@ -66,22 +66,41 @@ static void set_worker_environment(void) {
   unsetenv("WORKER_PORT");
 }
 
-static void start_child(int which, const char *const *args) {
+static _Noreturn void become(pid_t parent, const char *const *args) {
   const char *argv[24] = {dev.self};
   for (size_t i = 0; args[i]; i++) argv[i + 1] = args[i];
-  pid_t parent = getpid();
-  dev.pids[which] = fork();
-  if (dev.pids[which] < 0) lw_die("can't start %s: %s", child_names[which], strerror(errno));
-  if (dev.pids[which] > 0) return;
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  setpgid(0, 0); /* Ctrl-C reaches only the parent, which ends the children in order */
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);
   execv(dev.self, (char *const *)argv);
   fprintf(stderr, "luaworker dev: can't run %s: %s\n", dev.self, strerror(errno));
   _exit(127);
+}
+
+static void start_child(int which, const char *const *args) {
+  pid_t parent = getpid();
+  dev.pids[which] = fork();
+  if (dev.pids[which] < 0) lw_die("can't start %s: %s", child_names[which], strerror(errno));
+  if (dev.pids[which] > 0) return;
+  setpgid(0, 0); /* Ctrl-C reaches only the parent, which ends the children in order */
+  become(parent, args);
+}
+
+/* Tells the script's mistakes, before anything is started for it. */
+static bool check_script(void) {
+  const char *const args[] = {"check", "--", dev.script, NULL};
+  pid_t parent = getpid(), pid = fork();
+  if (pid < 0) lw_die("can't check %s: %s", dev.script, strerror(errno));
+  if (pid == 0) {
+    set_worker_environment();
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    become(parent, args);
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 static bool port_answers(int64_t port) {
@@ -309,7 +328,7 @@ int lw_dev_main(int argc, char **argv) {
   sigaddset(&signals, SIGCHLD);
   sigprocmask(SIG_BLOCK, &signals, NULL);
   int status = 1;
-  if (start_children(lw_scheme_name(kinds[0]))) {
+  if (check_script() && start_children(lw_scheme_name(kinds[0]))) {
     print_invitation();
     status = supervise(&signals);
   }
