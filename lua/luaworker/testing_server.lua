@@ -185,7 +185,8 @@ function Server:take(request)
   setmetatable(request, request_meta)
   self.requests[#self.requests + 1] = request
   local ok, plan = xpcall(resolve, function(err)
-    return type(err) == "table" and err.is_unmet and err or tostring(err) -- kernel.fail adds where
+    local is_unmet = type(err) == "table" and rawget(err, "is_unmet")
+    return is_unmet and err or tostring(err) -- kernel.fail adds where
   end, self, self._spec, request)
   if ok then return plan end
   kernel.fail(plan)

@@ -103,10 +103,15 @@ end
 
 -- Running --
 
+local Caught = { __tostring = function(self) return self.text end }
+
 local function caught(err)
-  if type(err) == "table" and (err.is_unmet or getmetatable(err) == Skipped) then return err end
+  local meta = type(err) == "table" and getmetatable(err)
+  if meta and (rawget(err, "is_unmet") or meta == Skipped or meta == Caught) then return err end
   if err == await.EXIT or err == await.CANCELLED then return err end
-  return { is_error = true, text = tostring(err), places = place.on_stack() }
+  return setmetatable({
+    is_error = true, text = tostring(err), places = place.on_stack(),
+  }, Caught)
 end
 
 local function note(owner, err)
