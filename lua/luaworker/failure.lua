@@ -133,7 +133,7 @@ local function caught_of(value)
   return new_caught(value, is_overflow and trace.read(overflow_trace, overflow_top) or {})
 end
 
---- What xpcall gave, but of a task that was stopped what C says of it: handlers may have failed then.
+--- What xpcall gave; of a task that was stopped what C says: handlers may have failed then.
 function failure.settle(value)
   if C.lw_api_stopped() == 0 or failure.is_failure(value) then return value end
   write.drop()

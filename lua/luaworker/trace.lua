@@ -47,8 +47,8 @@ local function make_frame(info)
   local source = info.source
   return {
     place = source:sub(1, 1) == "@" and source:sub(2) or info.short_src, short = info.short_src,
-    line = info.currentline, f = info.func, name = info.what == "main" and "main chunk" or info.name,
-    start = info.linedefined,
+    line = info.currentline, f = info.func, start = info.linedefined,
+    name = info.what == "main" and "main chunk" or info.name,
   }
 end
 

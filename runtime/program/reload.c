@@ -6,6 +6,7 @@
 
 #include "floor/log.h"
 #include "program/facts.h"
+#include "worker/complaint.h"
 #include "worker/startup.h"
 
 /* Each takes the memory of a Lua state, so there must be an end to it. */
@@ -47,6 +48,7 @@ void lw_reload(const char *script, lw_site *site) {
   lw_generation *fresh = has_room(&why) ? lw_generation_load(script, &why) : NULL;
   double seconds = (double)(lw_now_ns() - begun) / 1e9;
   if (fresh) {
+    lw_complaint_reset(); /* what the new one gets wrong is told anew */
     lw_info("reloaded %s in %.1f ms: generation %u", script, seconds * 1000, fresh->number);
     take_in(fresh, site);
     tell_crowd();
