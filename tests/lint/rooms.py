@@ -22,6 +22,7 @@ REASONS = {
     "runtime/program/settings.c": "tests/e2e/test_commands.py",
     "runtime/program/run.c": "tests/lua: every test is run by it",
     "runtime/program/serve.c": "tests/e2e: every case starts it",
+    "runtime/program/reload.c": "tests/e2e/test_reload*.py",
     "runtime/program/verify.c": "tests/e2e/test_verify.py",
     "runtime/program/dev.c": "tests/e2e/test_commands.py",
 }
