@@ -17,6 +17,7 @@ local options = require "luaworker.load_options"
 local report = require "luaworker.load_report"
 local schedule = require "luaworker.load_schedule"
 local target = require "luaworker.load_target"
+local text = require "luaworker.load_text"
 
 local load_test = {}
 
@@ -74,13 +75,13 @@ end
 local function find_saturation(run, reached, delay)
   local reasons, s = {}, run.settings
   if run.recorder.held > 0 then
-    reasons[1] = ("%d requests were held back by --max-concurrency %d, up to %.3g s"):format(
-      run.recorder.held, s.max_concurrency, run.recorder.longest_held)
+    reasons[1] = ("%s requests were held back by --max-concurrency %d, up to %s"):format(
+      text.number(run.recorder.held), s.max_concurrency, text.seconds(run.recorder.longest_held))
   end
   local due_rate = rate(run.begun, run.first_due or 0, run.last_due or 0)
   if not s.concurrency and delay and delay.p99 > LATE_S then
-    reasons[#reasons + 1] = ("requests left late, p99 %.3g ms, at worst %.3g ms"):format(
-      delay.p99 * 1e3, delay.max * 1e3)
+    reasons[#reasons + 1] = ("requests left late, p99 %s, at worst %s"):format(
+      text.seconds(delay.p99), text.seconds(delay.max))
   elseif not s.concurrency and due_rate and reached.rps and reached.rps < due_rate * SHORT then
     reasons[#reasons + 1] = ("%.4g requests/s were reached of %.4g"):format(reached.rps, due_rate)
   end
