@@ -96,6 +96,7 @@ local function check_backend(report, value, settings)
   local note, warn = noter(report, "error"), noter(report, "warning")
   local note_bad, is_good = sift(note)
   options.check_backend(value.opts, note_bad, definition.is_route, settings.model_url, warn)
+  if type(value.opts) ~= "table" or type(value.opts.routes) ~= "table" then return end
   rehearsal.run(report, value, is_good)
 end
 

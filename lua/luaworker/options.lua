@@ -7,6 +7,8 @@ local schema = require "luaworker.schema"
 
 local show = base.show
 
+local ROUTES_MOST = 1024 -- as in runtime/worker/route.c
+
 local options = {}
 
 local seconds = schema.number { min = 0 }
@@ -34,7 +36,7 @@ end
 local function url(value, path, note)
   if type(value) == "string" and value:find "^unix:" then
     check_socket(value, path, note)
-  elseif type(value) ~= "string" or not value:find "^https?://[^/%s]" then
+  elseif type(value) ~= "string" or not value:find "^https?://[^/%s]" or value:find "%z" then
     note(path, "expected an http://, https:// or unix: URL, got " .. show(value))
   end
 end
@@ -45,7 +47,7 @@ local function url_or_path(value, path, note)
 end
 
 local function path_rule(value, path, note)
-  if type(value) ~= "string" or value:sub(1, 1) ~= "/" then
+  if type(value) ~= "string" or value:sub(1, 1) ~= "/" or value:find "%z" then
     note(path, "expected a path that begins with /, got " .. show(value))
   end
 end
@@ -215,6 +217,9 @@ end
 function options.check_routes(routes, note, is_route)
   if type(routes) ~= "table" or #routes == 0 then
     return note("routes", "expected a list of routes, got " .. show(routes))
+  end
+  if #routes > ROUTES_MOST then
+    note("routes", ("expected at most %d, got %d"):format(ROUTES_MOST, #routes))
   end
   schema.list(function(route, at, note_of)
     options.check_route(route, at, note_of, is_route)

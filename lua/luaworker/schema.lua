@@ -15,7 +15,15 @@ local function rule_of_type(kind)
   end
 end
 
-schema.string = rule_of_type "string"
+local NUMBER_MOST = 1e15 -- C takes no larger ones
+
+local is_string = rule_of_type "string"
+
+function schema.string(value, path, note)
+  is_string(value, path, note)
+  if type(value) == "string" and value:find "%z" then note(path, "holds a NUL byte") end
+end
+
 schema.boolean = rule_of_type "boolean"
 schema.fn = rule_of_type "function"
 schema.table = rule_of_type "table"
@@ -49,6 +57,8 @@ function schema.number(limits)
       note(path, "expected " .. kind .. ", got " .. show(value))
     elseif not in_range(value, limits) then
       note(path, "expected " .. range_text(limits) .. ", got " .. show(value))
+    elseif value >= NUMBER_MOST then
+      note(path, "expected " .. kind .. " below 1e15, got " .. show(value))
     end
   end
 end

@@ -201,6 +201,37 @@ return worker.backend(config)
     ]
 
 
+ODD = """local worker = require "luaworker"
+local list = {}
+for i = 1, 2 do
+  list[i] = worker.post("/" .. i, { max_queue_time = 1e15 * i,
+    [5] = 1 })
+end
+return worker.backend { model_server_url = "http://x\\0y", [true] = 1,
+  ["a.b"] = 2, model_log_file = "a\\0b", routes = list }
+"""
+
+
+def test_what_the_routes_in_c_would_refuse(write):
+    assert found(write(""), ODD, status=1) == [
+        '4: routes[1].max_queue_time: expected number below 1e15, got number 1e+15',
+        '4: routes[2].max_queue_time: expected number below 1e15, got number 2e+15',
+        "5: routes[1][5]: unknown key",
+        "5: routes[2][5]: unknown key",
+        "7: a.b: unknown key",  # no way to tell it from b in a
+        '7: model_server_url: expected an http://, https:// or unix: URL, got string "http://x\\0y"',
+        "7: [true]: unknown key",
+        "8: model_log_file: holds a NUL byte",
+    ]
+
+
+@pytest.mark.parametrize("opts", ["5", "{}", "{ routes = 5 }", "{ routes = {}, connect = {} }"])
+def test_backends_of_any_kind_are_told_apart(write, opts):
+    path = write(f'return require("luaworker").backend({opts})')
+    lines = check(path, status=1)
+    assert all(line.startswith(f"{path}:1: ") for line in lines[:-1]) and len(lines) > 1, lines
+
+
 # -- text that does not load --
 
 
