@@ -110,7 +110,8 @@ end
 --- coroutine.yield for authors: a hook itself has nobody to yield to.
 function await.yield(...)
   if current and running() == current.thread then
-    error("coroutine.yield: this is no coroutine of the script's own; to wait, call worker.sleep", 2)
+    error("coroutine.yield: this is no coroutine of the script's own; to wait, call worker.sleep",
+      2)
   end
   return yield(...)
 end
@@ -119,7 +120,7 @@ end
 -- may hold them up, or one in a loop would spin for ever. What was stopped is known by C alone: its
 -- error has come past handlers, which makes it another one, or is LuaJIT's own for no memory.
 local function is_ending(err)
-  return err == await.CANCELLED or err == await.EXIT
+  return err == await.CANCELLED or err == await.EXIT or C.lw_api_stopped() ~= 0
 end
 
 local function pass_endings(ok, first, ...)

@@ -55,6 +55,7 @@ local function run_spawned(number)
   spawned[number] = nil
   await.task().origin = call.origin
   local ok, caught = xpcall(call[1], catch, unpack(call, 3, call[2] + 2))
+  if not ok then caught = failure.settle(caught) end
   if ok or failure.is_ending(caught) then return end
   failure.report(C.LW_FAILED_JOB, call.origin, "spawn", call[1], caught)
 end
@@ -62,6 +63,7 @@ end
 local function run_own(one)
   local ok, result, why = xpcall(one.f, catch)
   if not ok then
+    result = failure.settle(result)
     if failure.is_ending(result) then return end
     if not failure.is_failure(result) then
       failure.report(C.LW_FAILED_JOB, nil, one.name, nil, result)

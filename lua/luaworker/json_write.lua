@@ -264,4 +264,10 @@ function write.encode(value)
   return text
 end
 
+--- For failure.lua: a text that was too much for the memory stays no longer.
+function write.drop()
+  sink = nil
+  scratch:free()
+end
+
 return write

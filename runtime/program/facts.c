@@ -8,6 +8,7 @@
 
 #include "exchange/address.h"
 #include "program/certificate.h"
+#include "script/budget.h"
 #include "worker/metrics.h"
 #include "worker/service.h"
 
@@ -30,6 +31,8 @@ static double reload_seconds(void) { return facts.reload_s > 0 ? facts.reload_s 
 static double heap_bytes(void) {
   return facts.generation ? (double)lw_vm_heap_bytes(facts.generation->vm) : NAN;
 }
+static double over_time(void) { return (double)lw_budget_stops(LW_STOP_TIME); }
+static double over_memory(void) { return (double)lw_budget_stops(LW_STOP_MEMORY); }
 static double started(void) { return facts.started_s; }
 static double expiry(void) {
   double at_s = lw_certificate_expiry_s();
@@ -53,6 +56,11 @@ void lw_facts_register(void) {
                       reload_seconds);
   lw_metrics_register("lua_heap_bytes", "Memory of the present script's Lua objects.", false,
                       heap_bytes);
+  lw_metrics_register("script_over_time_total", "Hooks and loads stopped after --hook-time.", true,
+                      over_time);
+  lw_metrics_register("script_over_memory_total",
+                      "Hooks and loads stopped for what --script-memory allows.", true,
+                      over_memory);
   lw_metrics_register("start_time_seconds", "When the program started, since the epoch.", false,
                       started);
   lw_metrics_register("certificate_expiry_timestamp_seconds",

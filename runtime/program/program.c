@@ -11,6 +11,7 @@
 #include "floor/log.h"
 #include "loop/conn.h"
 #include "loop/timer.h"
+#include "script/budget.h"
 #include "script/generation.h"
 #include "script/task.h"
 #include "wire/doc.h"
@@ -94,6 +95,7 @@ void lw_program_stop_when_quiet(void) {
 }
 
 void lw_program_close(void) {
+  lw_budget_fini();
   lw_complaint_close();
   lw_upstream_shutdown();
   lw_vm_free_rest();

@@ -10,12 +10,15 @@
 #include "loop/loop.h"
 #include "program/options.h"
 #include "program/program.h"
+#include "script/budget.h"
 #include "script/made.h"
 #include "script/task.h"
 #include "worker/service.h"
 
 enum {
-  STOP_DEADLINE_MS = 5000
+  STOP_DEADLINE_MS = 5000,
+  CHECK_SECONDS = 10,
+  SCRIPT_BYTES = 256 << 20
 };
 
 static struct {
@@ -149,9 +152,16 @@ int lw_run_main(int argc, char **argv) {
 
 int lw_call_main(int argc, char **argv) { return lw_run_program("@call", argc, argv); }
 int lw_status_main(int argc, char **argv) { return lw_run_program("@status", argc, argv); }
-int lw_check_main(int argc, char **argv) { return lw_run_program("@check", argc, argv); }
+
+/* These run scripts that may be wrong: one that never ends, or takes all memory, shall not keep
+ * them. Tests have a time of their own (lua/luaworker/testing_kernel.lua). */
+int lw_check_main(int argc, char **argv) {
+  lw_budget_set(CHECK_SECONDS, SCRIPT_BYTES, false);
+  return lw_run_program("@check", argc, argv);
+}
 int lw_test_main(int argc, char **argv) {
   return run_program(LW_VM_TEST, "@test", argc, argv);
 }
 int lw_init_main(int argc, char **argv) { return lw_run_program("@init", argc, argv); }
 int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }
+  lw_budget_set(0, SCRIPT_BYTES, false);

@@ -18,6 +18,7 @@
 #include "program/reload.h"
 #include "program/settings.h"
 #include "program/watcher.h"
+#include "script/budget.h"
 #include "script/made.h"
 #include "worker/admin.h"
 #include "worker/pace.h"
@@ -452,6 +453,7 @@ static void setup_service(void) {
   s->unsecured = set->unsecured;
   s->max_body = set->max_body;
   s->model_url = set->model_url;
+  lw_budget_set(set->hook_time, set->script_memory, true);
   if (set->model_keepalive > 0) lw_upstream_set_keepalive(set->model_keepalive);
 }
 

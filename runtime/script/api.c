@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "floor/log.h"
+#include "script/budget.h"
 #include "script/call.h"
 #include "script/made.h"
 #include "script/sources.h"
@@ -77,6 +78,10 @@ int lw_api_task_wait_notify(int key, double seconds) {
   return task() ? (int)lw_task_wait_notify(task(), key, seconds) : LW_MISUSE;
 }
 void lw_api_task_notify(int key) { lw_task_notify(this_vm(), key); }
+
+int lw_api_stopped(void) { return (int)lw_budget_stopped(); }
+void lw_api_stop_text(lw_span *text, lw_span *traceback) { lw_budget_text(text, traceback); }
+void lw_api_stop_forget(void) { lw_budget_restart(); }
 
 /* -- a client's request -- */
 

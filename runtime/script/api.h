@@ -45,6 +45,13 @@ void lw_api_task_notify(int key); /* wakes all that wait for key */
 void lw_api_job_done(double result);
 void lw_api_job_failed(const char *p, size_t n);
 
+/* Whether what runs was stopped for taking too much time or memory, then not 0: nothing may hold up
+ * its end. Why and where, and a traceback ("" when there is none), of the last stop of all. */
+int lw_api_stopped(void);
+void lw_api_stop_text(lw_span *text, lw_span *traceback);
+/* For programs that run scripts: what runs has its full time again, and was not stopped. */
+void lw_api_stop_forget(void);
+
 /* -- a client's request -- */
 enum {
   LW_REQUEST_METHOD,

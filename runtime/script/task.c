@@ -11,6 +11,7 @@
 #include "floor/log.h"
 #include "script/call.h"
 #include "worker/startup.h"
+#include "worker/complaint.h"
 #include "worker/work.h"
 
 enum {
@@ -88,6 +89,7 @@ static void end_task(lw_task *t, bool reusable) {
 
 /* -- resuming -- */
 
+  lw_heap_tidy(&vm->heap, vm->L);
 /* Only here, where no Lua runs: this may allocate in the state, and collect. */
 static void take_coroutine(lw_task *t) {
   lw_vm *vm = t->vm;
@@ -106,20 +108,52 @@ static void take_coroutine(lw_task *t) {
 static void task_resume(lw_task *t) {
   if (!t->L) take_coroutine(t);
   lua_State *co = t->L;
-  current = t;
+  enter(t);
   int status = lua_resume(co, 0);
+/* The last resort: the library has handled every error that a script can make before. */
+static void break_down(lw_task *t, const char *text) {
+  lw_request *r = t->request;
+  lw_work *w = r ? lw_work_of(r) : NULL;
+  lw_complain(&(lw_fold_line){.level = LW_LOG_ERROR,
+                              .message = "a task failed outside of its hook",
+                              .route = lw_span_of(w ? w->route->path : NULL),
+                              .error = lw_span_of(text),
+                              .request_id = lw_span_of(r ? r->id : NULL)});
+  if (!w || lw_request_is_over(r)) return;
+  char *told = lw_printf_dup("the worker script failed; its log says how, under request %s", r->id);
+  lw_work_fail(w, 500, "script", told, lw_span_of(text));
+  free(told);
+}
+
+static void enter(lw_task *t) {
+  const char *path = t->request ? lw_work_of(t->request)->route->path : NULL;
+  current = t;
+  lw_budget_enter((lw_entry){t->L, &t->vm->heap, &t->stopped, path, false});
+}
+
+static void leave(void) {
+  lw_budget_leave();
   current = NULL;
+}
+
+/* The error of a stopped one may be no more than LuaJIT's "error in error handling". */
+static const char *error_of(lw_task *t, int status) {
+  lw_span why, traceback;
+  lw_budget_text(&why, &traceback);
+  const char *text = status == 0  ? "its main function returned"
+                     : t->stopped ? why.p
+                                  : lua_tostring(t->L, -1);
+  return text ? text : "no message";
+}
+
+  leave();
   if (status == LUA_YIELD) {
     bool idle = lua_gettop(co) > 0 && lua_toboolean(co, -1);
     lua_settop(co, 0);
     if (idle) end_task(t, true);
     return;
   }
-  const char *text = status == 0 ? "its main function returned" : lua_tostring(co, -1);
-  lw_error("a task failed outside of its handler: %s", text ? text : "no message");
-  if (t->request && !lw_request_is_over(t->request)) {
-    lw_response_error(t->request, 500, "script", "the worker script failed");
-  }
+  break_down(t, error_of(t, status));
   end_task(t, false);
 }
 

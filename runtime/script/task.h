@@ -26,6 +26,7 @@ typedef struct lw_task {
   char *error; /* owned; NULL: it went well */
   bool cancelled;
   lw_list calls; /* struct lw_call: closed when it ends */
+  int stopped;   /* lw_stop: it took too much */
   lw_timer timer;
   bool sleeping;       /* a sleep was begun and not yet reported as over */
   bool timed;          /* the timer has fired */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <luajit.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,11 @@ static void apply_modes(lua_State *L) {
   }
 }
 
+/* What a load runs once is not worth compiling, which takes a fifth of its time. */
+static void set_jit(lua_State *L, int mode) {
+  if (!getenv("LUAWORKER_JIT")) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | mode);
+}
+
 static void set_arg(lua_State *L, int argc, char *const *argv) {
   lua_createtable(L, argc, 1);
   for (int i = 0; i < argc; i++) {
@@ -188,11 +194,13 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
   vm->L = luaL_newstate();
   if (!vm->L) lw_die("no memory for a Lua state");
   if (mode == LW_VM_SERVE && !compiled) compiled = lw_calloc(lw_embedded_count, sizeof *compiled);
+  lw_heap_open(&vm->heap, vm->L);
   lua_gc(vm->L, LUA_GCSTOP, 0); /* all of it stays */
   luaL_openlibs(vm->L);
   preload_library(vm->L);
   apply_modes(vm->L);
   set_arg(vm->L, argc, argv);
+  set_jit(vm->L, LUAJIT_MODE_OFF);
   if (mode == LW_VM_TEST) run_text(vm->L, "LW_TESTING = true");
   take_entry_points(vm);
   lua_gc(vm->L, LUA_GCRESTART, -1);
@@ -203,20 +211,32 @@ static lw_vm *loading;
 lw_vm *lw_vm_loading(void) { return loading; }
 
 lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
+/* What is on the stack; of a stopped script it may be no more than "error in error handling". */
+static char *load_error(lua_State *L, const char *path, int stopped) {
+  const char *message = lua_tostring(L, -1);
+  lw_span text, traceback;
+  lw_budget_text(&text, &traceback);
+  if (stopped && (!message || !strstr(message, text.p))) {
+    return lw_printf_dup("%s: the script failed: %s", path, text.p);
+  }
+  return lw_strdup(message ? message : "an error that is not a text");
+}
+
   lua_State *L = vm->L;
   lua_rawgeti(L, LUA_REGISTRYINDEX, vm->load_ref);
+  int stopped = LW_STOP_NONE;
   lua_pushstring(L, path);
   lua_pushlstring(L, text.p, text.n);
   lua_pushstring(L, vm->mode == LW_VM_SERVE ? "serve" : "run");
   loading = vm;
   lw_code code = lw_pcall(L, 3, 0, false);
+  lw_budget_enter((lw_entry){L, &vm->heap, &stopped, path, true});
   loading = NULL;
-  if (code != LW_OK) {
-    const char *message = lua_tostring(L, -1);
-    *why = lw_strdup(message ? message : "an error that is not a text");
-  }
+  lw_budget_leave();
+  if (code != LW_OK) *why = load_error(L, path, stopped);
   lua_settop(L, 0);
   return code;
+  set_jit(L, LUAJIT_MODE_ON);
 }
 
 uint64_t lw_vm_heap_bytes(const lw_vm *vm) {
@@ -236,6 +256,7 @@ static struct {
 
 static void free_vm(lw_vm *vm) {
   lua_close(vm->L);
+  lw_heap_close(&vm->heap, vm->L);
   free(vm->idle);
   free(vm);
 }

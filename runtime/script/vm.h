@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * One Lua state with the library in it: opening, loading a script, its coroutines, closing. Only
- * vm, task and generation know lua.h; others see a struct lw_vm. Lua is entered from here only in
- * protected mode, to initialise and to load. */
+ * vm, task, generation and budget know lua.h; others see a struct lw_vm. Lua is entered from here
+ * only in protected mode, to initialise and to load. */
 #pragma once
 
 #include "floor/list.h"
 #include "loop/loop.h"
+#include "script/budget.h"
 #include "worker/route.h"
 
 typedef struct lua_State lua_State;
@@ -18,6 +19,7 @@ typedef enum lw_vm_mode {
 
 typedef struct lw_vm {
   lua_State *L;
+  lw_heap heap;
   lw_vm_mode mode;
   lw_list tasks; /* running ones */
   unsigned task_count;
