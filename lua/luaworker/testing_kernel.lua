@@ -69,7 +69,7 @@ end
 --- or a `body` of its own.
 function kernel.start(task)
   task.calls = {}
-  task.owner = kernel.owner
+  task.owner = kernel.current and kernel.current.owner or kernel.owner
   task.model = task.model or kernel.current and kernel.current.model
   task.co = coroutine.create(task.body or task.instance.main)
   tasks[#tasks + 1] = task

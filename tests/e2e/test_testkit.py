@@ -467,6 +467,26 @@ def test_tasks_of_a_test_end_with_it(tmp_path):
     passes(tmp_path, text, script)
 
 
+def test_what_the_file_started_outlasts_its_tests(tmp_path):
+    script = backend(
+        'worker.get("/ticks", function() return tostring(ticks) end)',
+        before="local ticks = 0",
+        more="""start = function()
+          worker.spawn(function() while true do worker.sleep(60) ticks = ticks + 1 end end)
+        end,""",
+    )
+    text = """
+    local app = testing.load "worker.lua"
+    app:start()
+    for i = 1, 2 do
+      it("after " .. i .. " minutes", function()
+        testing.clock.advance(60)
+        expect(app:get("/ticks").body):to_equal(tostring(i))
+      end)
+    end"""
+    passes(tmp_path, text, script)
+
+
 # -- the fakes --
 
 WORKER = """
