@@ -3,6 +3,7 @@
 -- (script/call.c, script/api.c), over testing_call.lua. Loaded by testing_app.lua.
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
+local server = require "luaworker.testing_server"
 
 local C, ffi = base.C, base.ffi
 local OK, AGAIN, EOF, CANCELLED = base.OK, base.AGAIN, base.EOF, base.CANCELLED
@@ -86,6 +87,13 @@ end
 function C.lw_api_call_header_at(handle, i, name, value)
   local field = call.find(handle).answer_fields[tonumber(i) + 1]
   name.p, name.n, value.p, value.n = field[1], #field[1], field[2], #field[2]
+end
+
+function C.lw_api_call_header_get(handle, name, n, value)
+  local found = server.field(call.find(handle).answer_fields or {}, text_of(name, n))
+  if not found then return 0 end
+  value.p, value.n = found, #found -- the answer's own text
+  return 1
 end
 
 function C.lw_api_call_read(handle, out, size)

@@ -56,6 +56,10 @@ function C.lw_api_task_sleep(seconds)
   return base.OK
 end
 
+function C.lw_api_task_sleep_until(when)
+  return C.lw_api_task_sleep(math.max(0, when - kernel.time))
+end
+
 function C.lw_api_task_wait_cancel()
   return kernel.current.cancelled and base.CANCELLED or base.AGAIN
 end

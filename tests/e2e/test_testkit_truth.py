@@ -4,11 +4,12 @@ before its fake model, and by a real client before a real worker and a model on 
 pieces, fields, outcome, workload and what the model was asked must be the same."""
 
 import json
+import re
 
 import pytest
 from harness.message import auth_data, envelope, request
 from harness.model import Dropped, FakeModel, refused_url
-from harness.worker import run
+from harness.worker import ROOT, run
 
 SCRIPT = """
 local worker = require "luaworker"
@@ -427,6 +428,16 @@ def test_a_model_that_is_not_there(tmp_path, start):
         found = (response.status, response.body.decode())
         assert (told["status"], told["body"]) == found, case
     assert {kit[c.name]["outcome"] for c in cases[:2]} == {"error"}
+
+
+def test_nothing_of_a_request_reaches_c():
+    """All that takes a request, a call or the running task has its fake: C would take it for memory."""
+    declared = (ROOT / "runtime/script/api.h").read_text()
+    wanted = set(re.findall(r"(lw_api_\w+)\([^)]*struct lw_(?:request|call) \*", declared))
+    wanted |= set(re.findall(r"(lw_api_(?:task|job|call)_\w+)\(", declared))
+    fakes = "".join(p.read_text() for p in (ROOT / "lua/luaworker").glob("testing_*.lua"))
+    assert len(wanted) > 30
+    assert not [name for name in sorted(wanted) if f"function C.{name}(" not in fakes]
 
 
 def run_kit_refusing(directory, cases, url):
