@@ -34,7 +34,7 @@ local timeout_shape = schema.record {
   idle = schema.number { min = 0 }, total = schema.number { min = 0 },
 }
 local options_shape = schema.record {
-  method = schema.string, headers = schema.any, body = schema.string, json = schema.any,
+  method = schema.string, headers = schema.any, body = schema.bytes, json = schema.any,
   timeout = timeout_shape,
 }
 model.rules = { options = options_shape, timeout = timeout_shape }

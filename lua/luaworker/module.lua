@@ -85,8 +85,8 @@ local function count_calls(f)
   return n
 end
 
--- `names` are modules, each required by the one before it. Those from `depth` on are loaded, or have
--- failed.
+-- `names` are modules, each required by the one before it. Those from `depth` on are loaded, or
+-- have failed.
 local function enter(names, depth, name)
   for i = #names, depth, -1 do
     names[i] = nil

@@ -23,7 +23,7 @@ local stream_shape = schema.record {
   status = status_rule, headers = schema.any, content_type = schema.string,
 }
 local response_shape = schema.record {
-  status = status_rule, headers = schema.any, content_type = schema.string, body = schema.string,
+  status = status_rule, headers = schema.any, content_type = schema.string, body = schema.bytes,
 }
 
 response.rules = { response = response_shape, stream = stream_shape }

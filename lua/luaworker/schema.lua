@@ -25,6 +25,7 @@ function schema.string(value, path, note)
 end
 
 schema.boolean = rule_of_type "boolean"
+schema.bytes = rule_of_type "string"
 schema.fn = rule_of_type "function"
 schema.table = rule_of_type "table"
 

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The standard library as scripts see it: copies of its tables, without what would stop the whole
--- process or reach around the library. What a script might miss raises, and says what to do instead.
--- A view is made for each script, by sandbox.lua; nothing in it can change what the library uses.
+-- process or reach around the library. What a script might miss raises, and says what to do
+-- instead. A view is made for each script, by sandbox.lua; nothing in it can change what the
+-- library uses.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local forms = require "luaworker.json_form"
@@ -14,8 +15,8 @@ local standard = {}
 
 local BESIDE = "it would stop all requests until the command ends: ask a server by worker.http, or "
   .. "run the command beside the worker"
-local INPUT = "a worker has no standard input: take what it needs from worker.env, worker.file.read "
-  .. "or a request"
+local INPUT = "a worker has no standard input: take what it needs from worker.env, "
+  .. "worker.file.read or a request"
 local OUTPUT = "a worker's output is its log: print, or worker.log.info"
 local INSIDE = "it would reach into the library: debug.traceback is here, and an error tells its "
   .. "line by itself"
@@ -138,7 +139,8 @@ local function exit_program(status)
   error(await.EXIT, 0)
 end
 
--- Metatables are the script's own ones: what JSON remembers of a table is none, nor is that of files.
+-- Metatables are the script's own ones: what JSON remembers of a table is none, nor is that of
+-- files.
 local function visible_metatable(value)
   local meta = getmetatable(value)
   if type(value) == "userdata" then return false end

@@ -24,7 +24,7 @@ local load_shape = schema.record {
 }
 local request_shape = schema.record {
   method = schema.text, path = schema.text, query = schema.any, headers = schema.table,
-  payload = schema.any, json = schema.any, body = schema.string, model = schema.any,
+  payload = schema.any, json = schema.any, body = schema.bytes, model = schema.any,
   session = schema.table, leave_at = schema.number { min = 0 },
   leave_after = schema.number { integer = true, min = 1 },
 }

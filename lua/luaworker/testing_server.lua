@@ -14,7 +14,7 @@ local seconds = schema.number { min = 0 }
 local answer_shape = schema.record {
   status = schema.number { integer = true, min = 200, max = 599 },
   headers = schema.table, content_type = schema.string,
-  body = schema.string, json = schema.any, chunks = schema.table, events = schema.table,
+  body = schema.bytes, json = schema.any, chunks = schema.table, events = schema.table,
   delay = seconds, interval = seconds,
   breaks = schema.boolean, breaks_after = whole, hangs = schema.boolean, hangs_after = whole,
   refuses = schema.boolean, sequence = schema.table,

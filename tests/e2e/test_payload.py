@@ -421,14 +421,17 @@ def test_a_hook_that_passes_the_answer_on(start, model):
     assert response.headers.get("Content-Type") == "image/png"
 
 
-def test_globals_of_a_script_do_not_break_others(start):
+def test_a_local_of_the_script_is_shared_by_its_requests(start):
     worker = start(
         hooked(
             """
-      generate_client_response = function(request, model_response)
-        counter = (counter or 0) + 1
-        return worker.json { counter = counter }
-      end"""
+      generate_client_response = (function()
+        local counter = 0
+        return function()
+          counter = counter + 1
+          return worker.json { counter = counter }
+        end
+      end)()"""
         )
     )
     assert [worker.post("/generate").json()["counter"] for _ in range(3)] == [1, 2, 3]

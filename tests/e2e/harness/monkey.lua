@@ -4,138 +4,12 @@
 -- what it must never do is crash the process. The same seed makes the same choices.
 local worker = require "luaworker"
 local words = require "luaworker.words"
+local values = require "monkey_values"
 
 local random = math.random
-local kept, kept_count, KEPT_MAX = {}, 0, 48
-local monkey = { model = "http://127.0.0.1:1", loops = false, calls = 0 }
-
--- A thing to come back to: a handle of this request in a later one, another task's, a dead one.
-local function keep(value)
-  if value == nil then return end
-  kept_count = kept_count + 1
-  kept[kept_count <= KEPT_MAX and kept_count or random(KEPT_MAX)] = value
-  return value
-end
-
-local function one_of(list)
-  return list[random(#list)]
-end
-
--- Values
-
-local function cyclic()
-  local t = { name = "round" }
-  t[1], t.self = t, t
-  return t
-end
-
-local function deep()
-  local t = {}
-  for _ = 1, one_of { 10, 600, 20000 } do
-    t = { t }
-  end
-  return t
-end
-
-local function strange()
-  local meta = {
-    __index = one_of { function(_, key) return key end, function() error "no such field" end },
-    __tostring = one_of {
-      function() return 5 end, function() return {} end, function() error {} end,
-      function() worker.sleep(0.001) return "slept" end,
-    },
-    __call = function() return monkey.act() end,
-    __len = function() return 1e9 end,
-    __eq = function() return true end,
-    __concat = function() return {} end,
-    __newindex = function() error "fixed" end,
-  }
-  return setmetatable({ body = 5, status = "x", headers = 1 }, meta)
-end
-
-local numbers = {
-  0, 1, -1, 2, 3, 0.5, 200, 204, 304, 404, 599, 1e3, 65536, 2 ^ 31, -2 ^ 31, 2 ^ 32, 2 ^ 53,
-  2 ^ 63, 1e308, 1 / 0, -1 / 0, 0 / 0,
-}
-local texts = {
-  "", "x", "\0", "\255\254", "a\r\nb: c", "GET", "POST", "/", "/echo", "/events?x=1", "%s%d%q",
-  "..", "count", "k", "n", "string?", "[1,2", '{"a":1,"a":[{}],"b":1.0}', "[9007199254740993]",
-  "data: x\n\ndata: [DONE]\n\n", "http://127.0.0.1:1/", "http://", "unix:/nowhere:/x", "*a", "rb",
-  "content-type", "Content-Length", "Transfer-Encoding", ("x"):rep(100000), ("["):rep(5000),
-}
-
-local function fields()
-  return {
-    status = one_of { 200, 201, 204, 304, 404, 500, 42, "200", 0 / 0 },
-    headers = one_of {
-      { ["X-A"] = "b" }, { ["X-A"] = { "b", "c" } }, { ["bad name"] = "x" }, { [5] = 5 },
-      { ["Content-Length"] = "3" }, { ["X"] = "a\nb" }, 5, cyclic(), { cyclic() }, {},
-    },
-    content_type = one_of { "text/event-stream", "a\nb", 5 },
-    body = one_of { "text", ("b"):rep(300000), 5, {} },
-  }
-end
-
-local function call_options()
-  return {
-    method = one_of { "GET", "POST", "HEAD", "X Y", 5 },
-    url = monkey.model .. one_of { "/echo", "/stream", "/cut" },
-    headers = one_of { { A = "b" }, { ["a b"] = "c" }, { A = {} }, cyclic(), 7 },
-    body = one_of { "body", ("y"):rep(200000), 5 },
-    json = one_of { { a = 1 }, 0 / 0, cyclic(), { 1, nil, 3 } },
-    timeout = one_of {
-      { total = 0.05 }, { first_byte = 0.02 }, { connect = 1e300 }, { idle = -1 }, {}, 5,
-    },
-  }
-end
-
--- Only some of a table's fields: with all of them nearly every table has a wrong one.
-local function some(make)
-  return function()
-    local out = {}
-    for key, value in pairs(make()) do
-      if random(3) == 1 then out[key] = value end
-    end
-    return out
-  end
-end
-
-local function co_of(f)
-  return keep(coroutine.create(f))
-end
-
-local makers = {
-  function() return nil end,
-  function() return random(2) == 1 end,
-  function() return one_of(numbers) end,
-  function() return one_of(numbers) end,
-  function() return one_of(texts) end,
-  function() return one_of(texts) end,
-  function() return monkey.model .. one_of { "/echo", "/stream", "/events", "/cut", "/slow" } end,
-  function() return {} end,
-  function() return { one_of(numbers), one_of(texts), {} } end,
-  function() return { 1, nil, 3, nil, 5 } end,
-  some(fields), some(call_options), cyclic, deep, strange,
-  function() return worker.json.null end,
-  function() return worker.json.decode "[9007199254740993, 18446744073709551615, 1]"[random(3)] end,
-  function() return worker.json.decode '{"a":[],"b":{},"c":"\\u00e9","d":1.0}' end,
-  function() return function(...) return ... end end,
-  function() return function() error(monkey.any()) end end,
-  function() return function() worker.sleep(0.001) return monkey.any() end end,
-  function() return function() coroutine.yield(monkey.any()) return monkey.act() end end,
-  function() return monkey.act end,
-  function() return co_of(monkey.act) end,
-  function() return coroutine.running() end,
-  function() return io.open("monkey.lua") end,
-  function() return one_of(kept) end, function() return one_of(kept) end,
-  function() return one_of(kept) end, function() return one_of(kept) end,
-}
-
-function monkey.any()
-  if kept_count == 0 then return one_of(texts) end
-  return one_of(makers)()
-end
-local any = monkey.any
+local kept, keep, co_of = values.kept, values.keep, values.co_of
+local one_of, any = values.one_of, values.any
+local monkey = { loops = false }
 
 -- Functions
 
@@ -266,8 +140,10 @@ local acts = {
   function() return call_function(standard) end,
   call_method, call_method, call_method, look, copy, read_some, iterate, meddle,
   function() return one_of(kept)(any(), any()) end,
-  function() return keep(worker.stream(some(fields)())) end,
-  function() return keep(worker.http.get(monkey.model .. one_of { "/echo", "/stream", "/cut" })) end,
+  function() return keep(worker.stream(values.some_fields())) end,
+  function()
+    return keep(worker.http.get(values.model .. one_of { "/echo", "/stream", "/cut" }))
+  end,
   function() return keep(worker.model.get(one_of { "/echo", "/stream", "/events", "/cut" })) end,
   function() monkey_global = any() end,
   function() error(any()) end,
@@ -278,7 +154,6 @@ local depth = 0
 
 --- One random act, now and then in a place of its own. Raises what comes.
 function monkey.act()
-  monkey.calls = monkey.calls + 1
   if depth > 4 or random(3) > 1 then return keep(one_of(acts)()) end
   depth = depth + 1
   local ok, value = pcall(one_of(places), monkey.act)
@@ -287,20 +162,12 @@ function monkey.act()
   return keep(value)
 end
 
-local function spin()
-  local n = 0
-  while true do
-    n = n + 1
-    if random(1000000000) == n then pcall(error) end
-  end
-end
-
 --- So many acts, each protected.
 function monkey.run(n, f)
   for _ = 1, n do
     pcall(f or monkey.act)
   end
-  if monkey.loops and random(40) == 1 then spin() end
+  if monkey.loops and random(40) == 1 then pcall(one_of(values.endless)) end
 end
 
 -- Hooks
@@ -310,7 +177,7 @@ local function answer(model_response)
   if what <= 3 then return worker.json { fine = true } end
   if what == 4 then return "text" end
   if what == 5 and model_response then return model_response end
-  if what == 6 then return worker.response(some(fields)()) end
+  if what == 6 then return worker.response(values.some_fields()) end
   if what == 7 then
     local stream = keep(worker.stream {})
     for _ = 1, random(4) do
@@ -320,7 +187,7 @@ local function answer(model_response)
     if random(2) == 1 then return stream end
     return nil
   end
-  if what == 8 then return worker.http.get(monkey.model .. "/stream") end
+  if what == 8 then return worker.http.get(values.model .. "/stream") end
   if what == 9 then return worker.json(any()) end
   if what == 10 then error(any()) end
   return any()
@@ -336,7 +203,7 @@ function monkey.hook(name, n)
     if name == "handler" or name == "remote" then return answer() end
     if name == "generate_client_response" then return answer(b) end
     if random(8) == 1 then return any() end
-    if name == "count_workload" then return one_of(numbers) end
+    if name == "count_workload" then return one_of(values.numbers) end
     if name == "start" then return nil end
     if random(8) == 1 then return worker.invalid(any()) end
     return a
@@ -345,7 +212,7 @@ end
 
 function monkey.begin(seed, model, loops)
   math.randomseed(seed)
-  monkey.model, monkey.loops = model, loops
+  values.model, values.act, monkey.loops = model, monkey.act, loops
   keep(worker.json.decode '{"first":{"second":[1,2,3]}}')
 end
 

@@ -11,7 +11,7 @@ import time
 
 from .message import envelope, request
 
-MONKEY = pathlib.Path(__file__).with_name("monkey.lua")
+MODULES = [pathlib.Path(__file__).with_name(name) for name in ("monkey.lua", "monkey_values.lua")]
 
 HOOKS = (
     "request_parser",
