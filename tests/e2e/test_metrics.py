@@ -351,7 +351,7 @@ def test_every_name_is_documented_and_exists(start, model, tmp_path):
     plain.post("/serial")
     assert plain.get("/ping").status == 500  # for the errors of hooks
     secure = start(options=["--use-ssl", "--ssl-cert", certificate, "--ssl-key", key])
-    families = {**metrics(plain).families, **metrics(secure).families}
+    families = {**metrics(secure).families, **metrics(plain).families}
     expiry = metrics(secure).get("certificate_expiry_timestamp_seconds")
     assert expiry > metrics(secure).get("start_time_seconds")
     shown = {

@@ -186,7 +186,8 @@ do -- failures answer 500 and tell clients nothing of the inside
     check.eq(answer.status, 500, name)
     local said = answer:json()
     check.eq(said.source, "script", name)
-    check.eq(said.error, "the worker script failed", name)
+    check.eq(said.error, "the worker script failed in handler; its log says how, under request "
+      .. answer.headers["x-request-id"], name)
   end
   local ok, err = pcall(function() return get("cut"):body() end)
   check.eq(ok, false, "a cut answer is never whole: " .. tostring(err))
