@@ -37,6 +37,16 @@ lw_code lw_fields_add(lw_fields *f, lw_span name, lw_span value) {
   return LW_OK;
 }
 
+void lw_fields_copy(lw_fields *to, const lw_fields *from) {
+  char *lines = to->lines;
+  size_t capacity = to->capacity;
+  if (capacity < from->size) lines = lw_realloc(lines, capacity = from->size + 256);
+  if (from->size) memcpy(lines, from->lines, from->size);
+  *to = *from;
+  to->lines = lines;
+  to->capacity = capacity;
+}
+
 void lw_fields_seal(lw_fields *f, bool with_body) {
   lw_span none = {0, 0};
   if (!f->has_accept) add_line(f, LW_SPAN("Accept"), ":", none);

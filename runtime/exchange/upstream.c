@@ -399,6 +399,11 @@ lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value) {
   return lw_fields_add(&u->asking.fields, name, value);
 }
 
+void lw_upstream_set_fields(lw_upstream *u, const lw_fields *fields) {
+  assert(u->phase == SETUP);
+  lw_fields_copy(&u->asking.fields, fields);
+}
+
 void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes) {
   assert(u->phase == SETUP);
   lw_asking_set_body(&u->asking, owner, bytes);
@@ -481,6 +486,7 @@ void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
   };
   if (u->phase == SETUP) return;
   curl_easy_getinfo(u->transfer.easy, CURLINFO_NUM_CONNECTS, &fresh);
+  out->connected = fresh > 0 || u->sent_ns != 0;
   out->reused = fresh == 0 && u->sent_ns != 0;
   if (out->reused) return;
   double found = seconds_until(u, CURLINFO_NAMELOOKUP_TIME_T);
@@ -503,7 +509,15 @@ char *lw_upstream_set_trust(const char *ca_file) {
   return set_trust(&pool.of_model, ca_file, false);
 }
 char *lw_upstream_set_server_trust(const char *ca_file, bool insecure) {
-  return set_trust(&pool.of_servers, ca_file, insecure);
+  static char *kept;
+  char *copy = ca_file ? lw_strdup(ca_file) : NULL, *why;
+  if ((why = set_trust(&pool.of_servers, copy, insecure))) {
+    free(copy);
+    return why;
+  }
+  free(kept);
+  kept = copy;
+  return NULL;
 }
 
 void lw_upstream_set_keepalive(double seconds) {

@@ -31,7 +31,8 @@ typedef struct lw_upstream_timeouts { /* milliseconds; 0: none */
 typedef struct lw_upstream_times {
   /* Monotonic. Sent: the connection was there, the request's first bytes go out. */
   uint64_t started_ns, sent_ns, first_byte_ns, ended_ns;
-  double dns_s, connect_s, tls_s; /* one after the other; of a failed call those that took place */
+  double dns_s, connect_s, tls_s; /* one after the other; the last two once all is done */
+  bool connected;                 /* so far that TLS, or the request, could begin */
   bool reused;                    /* the connection had served another call */
   bool retried;                   /* a reused one broke, and the request was sent once more */
 } lw_upstream_times;
@@ -51,6 +52,9 @@ void lw_upstream_set_sink(lw_upstream *u, lw_upstream_sink *sink);
 /* Adds a field; returns LW_PROTOCOL (and adds nothing) when name or value are illegal. Hop-by-hop
  * fields, Host, Content-Length and Expect are not the caller's to set: dropped silently, LW_OK. */
 lw_code lw_upstream_header(lw_upstream *u, lw_span name, lw_span value);
+/* All fields at once, in place of those added before. Copies. */
+struct lw_fields;
+void lw_upstream_set_fields(lw_upstream *u, const struct lw_fields *fields);
 /* The request body: `bytes` within `owner`, of which a reference is held until they were sent and
  * can't be needed for another try. Content-Length is set from it. */
 void lw_upstream_body(lw_upstream *u, lw_body *owner, lw_span bytes);
@@ -106,7 +110,8 @@ uint64_t lw_upstream_model_bytes(void);
  * instead of the system's, in calls with the roles "model" and "health check"; NULL: the system's.
  * Borrowed. NULL, or why the file can't be used (nothing has changed then), to be freed. */
 LW_MUST_CHECK char *lw_upstream_set_trust(const char *ca_file);
-/* The same for calls with the role "server", the default; insecure: whatever their certificate. */
+/* The same for calls with the role "server", the default; insecure: whatever their certificate.
+ * Copies. */
 LW_MUST_CHECK char *lw_upstream_set_server_trust(const char *ca_file, bool insecure);
 /* How long an idle connection is kept for another call, seconds > 0: less than the servers keep
  * theirs, or a request crosses their close on the wire. A server that says a shorter time itself

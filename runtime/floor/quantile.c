@@ -33,14 +33,14 @@ static uint64_t lower_bound(size_t index) {
   return (step + (1u << LW_QUANTILE_STEP_BITS)) << shift;
 }
 
-bool lw_quantile_next(const lw_quantile *q, size_t *cursor, lw_quantile_bucket *out) {
+bool lw_quantile_next(const lw_quantile *q, size_t *cursor, lw_quantile_range *out) {
   size_t i = *cursor;
   while (i < LW_QUANTILE_BUCKETS && q->counts[i] == 0) i++;
   *cursor = i + 1;
   if (i >= LW_QUANTILE_BUCKETS) return false;
   uint64_t upper = lower_bound(i + 1);
   if (i == LW_QUANTILE_BUCKETS - 1) upper = LW_MAX(upper, LW_MIN(q->max_ns, UINT64_MAX - 1) + 1);
-  *out = (lw_quantile_bucket){lower_bound(i), upper, q->counts[i]};
+  *out = (lw_quantile_range){lower_bound(i), upper, q->counts[i]};
   return true;
 }
 
@@ -50,7 +50,7 @@ double lw_quantile_at(const lw_quantile *q, double fraction) {
   if (fraction >= 1) return (double)q->max_ns;
   double rank = fmax(1, ceil(fraction * (double)q->count)), before = 0;
   size_t cursor = 0;
-  lw_quantile_bucket b;
+  lw_quantile_range b;
   while (lw_quantile_next(q, &cursor, &b)) {
     if (before + (double)b.count < rank) {
       before += (double)b.count;

@@ -24,10 +24,10 @@ typedef struct lw_quantile {
   uint64_t counts[LW_QUANTILE_BUCKETS];
 } lw_quantile;
 
-typedef struct lw_quantile_bucket {
+typedef struct lw_quantile_range {
   uint64_t lower_ns, upper_ns; /* lower <= value < upper */
   uint64_t count;
-} lw_quantile_bucket;
+} lw_quantile_range;
 
 lw_quantile *lw_quantile_new(void); /* refs = 1 */
 lw_quantile *lw_quantile_ref(lw_quantile *q);
@@ -65,4 +65,4 @@ double lw_quantile_at(const lw_quantile *q, double fraction);
 void lw_quantile_merge(lw_quantile *to, const lw_quantile *from);
 /* The next bucket with something in it, at or after index *cursor (begin with 0); false at the end.
  * The last bucket's upper bound is beyond the most. */
-bool lw_quantile_next(const lw_quantile *q, size_t *cursor, lw_quantile_bucket *out);
+bool lw_quantile_next(const lw_quantile *q, size_t *cursor, lw_quantile_range *out);

@@ -160,8 +160,8 @@ int lw_check_main(int argc, char **argv) {
   return lw_run_program("@check", argc, argv);
 }
 int lw_test_main(int argc, char **argv) {
+  lw_budget_set(0, SCRIPT_BYTES, false);
   return run_program(LW_VM_TEST, "@test", argc, argv);
 }
 int lw_init_main(int argc, char **argv) { return lw_run_program("@init", argc, argv); }
 int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }
-  lw_budget_set(0, SCRIPT_BYTES, false);

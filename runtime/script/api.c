@@ -48,8 +48,8 @@ int lw_api_task_spawn(int job) {
     TASKS_MAX = 100000
   };
   lw_vm *vm = this_vm();
-  if (vm->task_count >= TASKS_MAX) return LW_LIMIT;
   if (vm->closing) return LW_CANCELLED;
+  if (vm->task_count >= TASKS_MAX) return LW_LIMIT;
   lw_task_start(vm, NULL, job);
   return LW_OK;
 }
@@ -423,6 +423,16 @@ int lw_api_router_listen(struct lw_router *r, const char *host, size_t n, int po
   return LW_OK;
 }
 
+int lw_api_http_trust(const char *ca_file, size_t n, int insecure) {
+  if (this_vm()->mode == LW_VM_SERVE) return LW_MISUSE;
+  char *file = lw_strdup_n(ca_file, n);
+  char *why = lw_upstream_set_server_trust(n ? file : NULL, insecure != 0);
+  int code = why ? fail_with(LW_IO, why) : LW_OK;
+  free(file);
+  free(why);
+  return code;
+}
+
 const char *lw_api_error(void) { return last_error; }
 
 /* -- signing -- */
@@ -536,7 +546,6 @@ int lw_api_directory(const char *path, size_t n, lw_span *out) {
   return directory ? LW_OK : fail_with(LW_IO, strerror(os_errno));
 }
 
-int lw_api_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }
 const char *lw_api_path_hazard(const char *path) {
   struct stat st, null;
   if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) return NULL;
@@ -547,3 +556,4 @@ const char *lw_api_path_hazard(const char *path) {
   return S_ISCHR(st.st_mode) && is_null ? NULL : "a device";
 }
 
+int lw_api_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }

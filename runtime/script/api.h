@@ -87,9 +87,9 @@ int lw_api_request_admit(struct lw_request *r, double workload);
 void lw_api_request_forward(struct lw_request *r);
 /* Opens (does not wait for) the route's call to the model, for an admitted request. */
 struct lw_call *lw_api_request_call(struct lw_request *r);
-/* The script failed: 500 {"error": text, "source": source}, or the connection is cut when the
- * answer has begun. source: "script", "model" or "runtime"; status 0 means 500. `log` (a traceback)
- * goes into the log line only. */
+/* It failed: {"error": text, "source": source}, or the connection is cut when the answer has begun.
+ * source: "script", "model" or "runtime"; status 0 means 500. `why`, if any, is what the request's
+ * log line says instead of the text. */
 void lw_api_request_fail(struct lw_request *r, int status, const char *source, const char *text,
                          size_t n, const char *why, size_t why_n);
 enum {
@@ -145,6 +145,11 @@ int lw_api_call_body_all(struct lw_call *c, size_t max, lw_span *out);
 const char *lw_api_call_error(struct lw_call *c); /* one sentence, "" when none */
 void lw_api_call_close(struct lw_call *c); /* stops it; the handle is dead. Calls left open by a
                                               task are closed when it ends. */
+
+/* Programs of run: whom calls to servers trust, those begun afterwards. A PEM file of authorities,
+ * "" for the system's; insecure 1: no certificate is looked at. LW_OK, LW_IO (the file can't be
+ * used, see lw_api_error), LW_MISUSE. */
+int lw_api_http_trust(const char *ca_file, size_t n, int insecure);
 
 /* -- JSON -- */
 struct lw_doc *lw_api_doc_parse(const char *p, size_t n); /* copies p; never NULL */
@@ -238,10 +243,10 @@ int lw_api_make_directory(const char *path);
  * directory, 'f' all else) and before a NUL byte. Span valid until the next call. LW_OK, or LW_IO
  * (see lw_api_error). */
 int lw_api_directory(const char *path, size_t n, lw_span *out);
+/* What opening or reading the file might wait for, and Lua with it: "a directory", "a pipe", "a
+ * socket", "a device". NULL: an ordinary file, /dev/null, or nothing that can be looked at. */
+const char *lw_api_path_hazard(const char *path);
 /* 1: standard output is a terminal. */
 int lw_api_stdout_is_terminal(void);
 /* cdef: end */
 #pragma GCC visibility pop
-/* What opening or reading the file might wait for, and Lua with it: "a directory", "a pipe", "a
- * socket", "a device". NULL: an ordinary file, /dev/null, or nothing that can be looked at. */
-const char *lw_api_path_hazard(const char *path);

@@ -8,14 +8,16 @@
 #include <lua.h>
 #include <stdlib.h>
 
+#include "exchange/shot.h"
 #include "floor/log.h"
 #include "script/call.h"
-#include "worker/startup.h"
 #include "worker/complaint.h"
+#include "worker/startup.h"
 #include "worker/work.h"
 
 enum {
-  IDLE_COROUTINES = 1024
+  IDLE_COROUTINES = 1024,
+  MOST_HURRIED = 16,
 };
 
 static lw_task *current;
@@ -71,8 +73,11 @@ static void tell_result(lw_task *t) {
 static void end_task(lw_task *t, bool reusable) {
   cancel_children(t);
   close_calls(t);
+  lw_shot_free_all(&t->shots);
   lw_wake_cancel(&t->wake);
   lw_timer_fini(&t->timer);
+  lw_alarm_stop(&t->alarm);
+  lw_list_remove(&t->waiter);
   lw_list_remove(&t->node);
   give_back_coroutine(t, reusable);
   task_count--;
@@ -84,12 +89,12 @@ static void end_task(lw_task *t, bool reusable) {
     lw_work_task_done(lw_work_of(r));
   }
   tell_result(t);
+  lw_heap_tidy(&vm->heap, vm->L);
   lw_vm_task_ended(vm);
 }
 
 /* -- resuming -- */
 
-  lw_heap_tidy(&vm->heap, vm->L);
 /* Only here, where no Lua runs: this may allocate in the state, and collect. */
 static void take_coroutine(lw_task *t) {
   lw_vm *vm = t->vm;
@@ -105,11 +110,6 @@ static void take_coroutine(lw_task *t) {
   lua_rawgeti(t->L, LUA_REGISTRYINDEX, vm->main_ref);
 }
 
-static void task_resume(lw_task *t) {
-  if (!t->L) take_coroutine(t);
-  lua_State *co = t->L;
-  enter(t);
-  int status = lua_resume(co, 0);
 /* The last resort: the library has handled every error that a script can make before. */
 static void break_down(lw_task *t, const char *text) {
   lw_request *r = t->request;
@@ -146,6 +146,11 @@ static const char *error_of(lw_task *t, int status) {
   return text ? text : "no message";
 }
 
+static void task_resume(lw_task *t) {
+  if (!t->L) take_coroutine(t);
+  lua_State *co = t->L;
+  enter(t);
+  int status = lua_resume(co, 0);
   leave();
   if (status == LUA_YIELD) {
     bool idle = lua_gettop(co) > 0 && lua_toboolean(co, -1);
@@ -165,6 +170,12 @@ static void on_timer(lw_timer *timer) {
   lw_loop_wake(&t->wake);
 }
 
+static void on_alarm(lw_alarm *alarm) {
+  lw_task *t = LW_CONTAINER_OF(alarm, lw_task, alarm);
+  t->timed = true;
+  lw_loop_wake(&t->wake);
+}
+
 /* -- the beginning -- */
 
 lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job) {
@@ -174,8 +185,11 @@ lw_task *lw_task_start(lw_vm *vm, lw_request *request, int job) {
   t->job = job;
   if (!vm->idle) vm->idle = lw_calloc(IDLE_COROUTINES, sizeof *vm->idle);
   lw_list_init(&t->calls);
+  lw_list_init(&t->shots);
+  lw_list_init(&t->waiter);
   lw_wake_init(&t->wake, run_task);
   lw_timer_init(&t->timer, on_timer);
+  lw_alarm_init(&t->alarm, on_alarm);
   lw_list_append(&vm->tasks, &t->node);
   vm->task_count++;
   task_count++;
@@ -203,6 +217,7 @@ void lw_task_cancel(lw_task *t) {
   for (lw_list *node = t->calls.next; node != &t->calls; node = node->next) {
     lw_call_stop(LW_CONTAINER_OF(node, lw_call, node));
   }
+  lw_shot_cancel_all(&t->shots);
   lw_loop_wake(&t->wake);
 }
 
@@ -230,9 +245,29 @@ lw_code lw_task_sleep(lw_task *t, double seconds) {
   return LW_OK;
 }
 
+lw_code lw_task_sleep_until(lw_task *t, uint64_t moment_ns) {
+  if (t->cancelled) {
+    t->sleeping = false;
+    lw_alarm_stop(&t->alarm);
+    return LW_CANCELLED;
+  }
+  if (!t->sleeping) {
+    if (moment_ns <= lw_now_ns() && t->hurried++ < MOST_HURRIED) return LW_OK;
+    t->hurried = 0;
+    t->sleeping = true;
+    t->timed = false;
+    lw_alarm_start(&t->alarm, moment_ns);
+    return LW_AGAIN;
+  }
+  if (!t->timed) return LW_AGAIN;
+  t->sleeping = false;
+  return LW_OK;
+}
+
 lw_code lw_task_wait_notify(lw_task *t, int key, double seconds) {
   if (!t->waiting_notify && !t->cancelled) {
     t->waiting_notify = true;
+    lw_list_append(&t->vm->waiters, &t->waiter);
     t->notified = t->timed = false;
     t->notify_key = key;
     if (seconds >= 0) lw_timer_start(&t->timer, (uint64_t)(LW_MIN(seconds, 1e9) * 1000));
@@ -244,15 +279,16 @@ lw_code lw_task_wait_notify(lw_task *t, int key, double seconds) {
                                 : LW_AGAIN;
   if (code != LW_AGAIN) {
     t->waiting_notify = false;
+    lw_list_remove(&t->waiter);
     lw_timer_stop(&t->timer);
   }
   return code;
 }
 
 void lw_task_notify(lw_vm *vm, int key) {
-  for (lw_list *node = vm->tasks.next; node != &vm->tasks; node = node->next) {
-    lw_task *t = LW_CONTAINER_OF(node, lw_task, node);
-    if (!t->waiting_notify || t->notify_key != key) continue;
+  for (lw_list *node = vm->waiters.next; node != &vm->waiters; node = node->next) {
+    lw_task *t = LW_CONTAINER_OF(node, lw_task, waiter);
+    if (t->notify_key != key) continue;
     t->notified = true;
     lw_loop_wake(&t->wake);
   }

@@ -7,6 +7,7 @@
 
 #include "exchange/request.h"
 #include "floor/list.h"
+#include "loop/alarm.h"
 #include "script/vm.h"
 
 typedef struct lw_task {
@@ -25,9 +26,13 @@ typedef struct lw_task {
   double result;
   char *error; /* owned; NULL: it went well */
   bool cancelled;
-  lw_list calls; /* struct lw_call: closed when it ends */
   int stopped;   /* lw_stop: it took too much */
+  lw_list calls; /* struct lw_call: closed when it ends */
+  lw_list shots; /* of exchange/shot: the same */
   lw_timer timer;
+  lw_alarm alarm;
+  unsigned hurried;    /* sleeps in a row that were over before they began */
+  lw_list waiter;      /* in vm->waiters while waiting_notify */
   bool sleeping;       /* a sleep was begun and not yet reported as over */
   bool timed;          /* the timer has fired */
   bool waiting_notify; /* the same for notifications */
@@ -49,6 +54,9 @@ unsigned lw_task_count(void);
 
 /* Waits, to be repeated until they no longer return LW_AGAIN. */
 lw_code lw_task_sleep(lw_task *t, double seconds);
+/* Until a moment of the monotonic clock. One that has passed is no wait, but after some in a row
+ * the loop polls its sockets. */
+lw_code lw_task_sleep_until(lw_task *t, uint64_t moment_ns);
 lw_code lw_task_wait_notify(lw_task *t, int key, double seconds);
 void lw_task_notify(lw_vm *vm, int key);
 

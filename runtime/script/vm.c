@@ -20,8 +20,7 @@
 
 enum {
   SCRIPT_MAX = 16 << 20,
-  FADE_BYTES = 1 << 20, /* a heap that is closed at once takes a millisecond at most */
-  FADE_SLICE_US = 250   /* of every millisecond or so; more when several wait */
+  FADE_SLICE_US = 250 /* of every millisecond or so; more when several wait */
 };
 
 /* -- the library -- */
@@ -189,18 +188,19 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
   lw_vm *vm = lw_calloc(1, sizeof *vm);
   vm->mode = mode;
   lw_list_init(&vm->tasks);
+  lw_list_init(&vm->waiters);
   lw_list_init(&vm->routers);
   lw_list_init(&vm->servers);
   vm->L = luaL_newstate();
   if (!vm->L) lw_die("no memory for a Lua state");
-  if (mode == LW_VM_SERVE && !compiled) compiled = lw_calloc(lw_embedded_count, sizeof *compiled);
   lw_heap_open(&vm->heap, vm->L);
+  if (mode == LW_VM_SERVE && !compiled) compiled = lw_calloc(lw_embedded_count, sizeof *compiled);
   lua_gc(vm->L, LUA_GCSTOP, 0); /* all of it stays */
   luaL_openlibs(vm->L);
   preload_library(vm->L);
   apply_modes(vm->L);
-  set_arg(vm->L, argc, argv);
   set_jit(vm->L, LUAJIT_MODE_OFF);
+  set_arg(vm->L, argc, argv);
   if (mode == LW_VM_TEST) run_text(vm->L, "LW_TESTING = true");
   take_entry_points(vm);
   lua_gc(vm->L, LUA_GCRESTART, -1);
@@ -210,7 +210,6 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
 static lw_vm *loading;
 lw_vm *lw_vm_loading(void) { return loading; }
 
-lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
 /* What is on the stack; of a stopped script it may be no more than "error in error handling". */
 static char *load_error(lua_State *L, const char *path, int stopped) {
   const char *message = lua_tostring(L, -1);
@@ -222,21 +221,22 @@ static char *load_error(lua_State *L, const char *path, int stopped) {
   return lw_strdup(message ? message : "an error that is not a text");
 }
 
+lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) {
   lua_State *L = vm->L;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, vm->load_ref);
   int stopped = LW_STOP_NONE;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm->load_ref);
   lua_pushstring(L, path);
   lua_pushlstring(L, text.p, text.n);
   lua_pushstring(L, vm->mode == LW_VM_SERVE ? "serve" : "run");
   loading = vm;
-  lw_code code = lw_pcall(L, 3, 0, false);
   lw_budget_enter((lw_entry){L, &vm->heap, &stopped, path, true});
-  loading = NULL;
+  lw_code code = lw_pcall(L, 3, 0, false);
   lw_budget_leave();
+  loading = NULL;
   if (code != LW_OK) *why = load_error(L, path, stopped);
   lua_settop(L, 0);
-  return code;
   set_jit(L, LUAJIT_MODE_ON);
+  return code;
 }
 
 uint64_t lw_vm_heap_bytes(const lw_vm *vm) {
@@ -245,8 +245,8 @@ uint64_t lw_vm_heap_bytes(const lw_vm *vm) {
 
 /* -- closing -- */
 
-/* To free a big heap at once would keep requests waiting: the collector does it bit by bit first.
- */
+/* To free a heap at once keeps requests waiting, a big one for long: the collector does it bit by
+ * bit first, in turns after that of the load. */
 static struct {
   lw_list vms; /* lw_vm.fading */
   unsigned count;
@@ -255,8 +255,8 @@ static struct {
 } fading;
 
 static void free_vm(lw_vm *vm) {
-  lua_close(vm->L);
   lw_heap_close(&vm->heap, vm->L);
+  lua_close(vm->L);
   free(vm->idle);
   free(vm);
 }
@@ -334,7 +334,7 @@ void lw_vm_free_rest(void) {
 static void bury_vm(lw_grave *g) {
   lw_vm *vm = LW_CONTAINER_OF(g, lw_vm, grave);
   lw_made_free_all(vm);
-  if (vm->mode == LW_VM_SERVE && lw_vm_heap_bytes(vm) > FADE_BYTES) {
+  if (vm->mode == LW_VM_SERVE) {
     begin_fading(vm);
   } else {
     free_vm(vm);

@@ -21,7 +21,8 @@ typedef struct lw_vm {
   lua_State *L;
   lw_heap heap;
   lw_vm_mode mode;
-  lw_list tasks; /* running ones */
+  lw_list tasks;   /* running ones */
+  lw_list waiters; /* those that wait for a notification */
   unsigned task_count;
   int main_ref, load_ref; /* registry: task.main, task.load */
   int *idle;              /* registry references of coroutines that wait for a new job */
@@ -30,6 +31,7 @@ typedef struct lw_vm {
   lw_router *published; /* serve: the script's worker; NULL: none yet */
   uint64_t digest;      /* of the files that the script has loaded so far */
   lw_list servers;      /* run: struct lw_vm_server */
+  int stop_key;         /* run: the first signal to stop notifies it; 0: it stops the program */
   bool closing;
   lw_grave grave;
   lw_list fading; /* closed, and freed bit by bit */
@@ -49,8 +51,8 @@ lw_code lw_vm_load(lw_vm *vm, const char *path, lw_span text, char **why) LW_MUS
 /* Cancels what still runs in it and asks to be closed once nothing runs: frees itself then, a big
  * heap in small steps between turns of the loop. */
 void lw_vm_close(lw_vm *vm);
-void lw_vm_free_rest(void); /* the program ends: what is still to be freed, at once */
-void lw_vm_task_ended(lw_vm *vm);           /* for task.c */
+void lw_vm_free_rest(void);       /* the program ends: what is still to be freed, at once */
+void lw_vm_task_ended(lw_vm *vm); /* for task.c */
 uint64_t lw_vm_heap_bytes(const lw_vm *vm); /* what its Lua objects take */
 
 /* A program or library module carried in the binary; NULL when there is none of that name. */

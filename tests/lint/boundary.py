@@ -21,10 +21,9 @@ def only_in(name, pattern, texts, homes, times=None):
         findings.append(f"{' '.join(homes)}: {name} stands there {count} times, expected {times or 'some'}")
 
 
-def cdef():
-    text = read("runtime/script/api.h")
-    m = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", text, re.DOTALL)
-    return c_code(m.group(1)) if m else findings.append("runtime/script/api.h: no cdef marks") or ""
+def cdef(header):
+    m = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", read(header), re.DOTALL)
+    return c_code(m.group(1)) if m else findings.append(f"{header}: no cdef marks") or ""
 
 
 c = [(p, c_code(read(p))) for p in files("runtime", endings={".c", ".h", ".cc"})]
@@ -43,7 +42,8 @@ for path, text in c:
 for path, text in lua:
     for m in re.finditer(r"\bffi\s*\.\s*cast\s*\([^)]*\(\s*\*", read(path)):
         findings.append(f"{path}:{line_of(read(path), m.start())}: an FFI callback")
-for m in re.finditer(r"\(\s*\*\s*\w*\s*\)\s*\(", cdef()):
-    findings.append(f"runtime/script/api.h: a function pointer in the cdef: {m.group()}")
+for header in ["runtime/script/api.h", "runtime/script/api_load.h"]:
+    for m in re.finditer(r"\(\s*\*\s*\w*\s*\)\s*\(", cdef(header)):
+        findings.append(f"{header}: a function pointer in the cdef: {m.group()}")
 
 end(findings)

@@ -15,6 +15,7 @@ REASONS = {
     "runtime/script/call.c": "tests/unit/test_task.c, tests/e2e/test_handlers.py",
     "runtime/script/made.c": "tests/unit/test_generation.c, tests/lua: every test that listens",
     "runtime/script/api.c": "adapters without logic: tests/lua and tests/e2e call every one",
+    "runtime/script/api_load.c": "adapters without logic: tests/lua/test_shots.lua, tests/e2e/test_shots.py",
     "runtime/program/main.c": "tests/e2e/test_commands.py",
     "runtime/program/program.c": "tests/e2e: every case ends by its counters",
     "runtime/program/facts.c": "tests/e2e/test_admin.py, test_metrics.py: all that it shows",

@@ -103,7 +103,7 @@ static void of_none_it_is_nothing(void **state) {
   (void)state;
   lw_quantile *q = lw_quantile_new();
   size_t cursor = 0;
-  lw_quantile_bucket b;
+  lw_quantile_range b;
   assert_true(lw_quantile_at(q, 0) == 0 && lw_quantile_at(q, 0.5) == 0 &&
               lw_quantile_at(q, 1) == 0);
   assert_false(lw_quantile_next(q, &cursor, &b));
@@ -124,7 +124,7 @@ static void the_longest_still_count(void **state) {
   assert_true(lw_quantile_at(q, 1) == (double)UINT64_MAX);
   assert_true(lw_quantile_at(q, 0.01) >= 1 && lw_quantile_at(q, 0.01) < 8);
   size_t cursor = 0, buckets = 0;
-  lw_quantile_bucket b;
+  lw_quantile_range b;
   while (lw_quantile_next(q, &cursor, &b)) buckets++;
   assert_int_equal(buckets, 2);
   assert_int_equal(b.count, 2);
@@ -146,7 +146,7 @@ static void buckets_join(void **state) {
       lw_quantile_clear(q);
       lw_quantile_note(q, ns);
       size_t cursor = 0;
-      lw_quantile_bucket b;
+      lw_quantile_range b;
       assert_true(lw_quantile_next(q, &cursor, &b));
       assert_in_range(ns, b.lower_ns, b.upper_ns - 1);
       if (ns >= 1000) assert_true((double)(b.upper_ns - b.lower_ns) <= 0.0079 * (double)b.lower_ns);
@@ -154,7 +154,7 @@ static void buckets_join(void **state) {
   }
   lw_quantile_clear(q);
   for (size_t i = 0; i < LW_QUANTILE_BUCKETS; i++) q->counts[i] = 1;
-  lw_quantile_bucket b;
+  lw_quantile_range b;
   for (size_t cursor = 0; lw_quantile_next(q, &cursor, &b); last_upper = b.upper_ns) {
     assert_int_equal(b.lower_ns, last_upper);
     assert_int_equal(lw_quantile_index(b.lower_ns), cursor - 1);
