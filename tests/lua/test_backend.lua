@@ -155,12 +155,16 @@ local function seen(expression, mode)
 end
 
 do -- what scripts see
-  for _, name in ipairs {
-    "ffi", "jit", "newproxy", "getfenv", "setfenv", "debug.getinfo", "string.dump", "os.execute",
-    "os.exit", "io.popen", "package.loadlib", "LW_CDEF",
-  } do
+  for _, name in ipairs { "ffi", "jit", "newproxy", "getfenv", "setfenv", "LW_CDEF" } do
     check.eq(seen(name), nil, name)
   end
+  for _, name in ipairs {
+    "debug.getinfo", "string.dump", "os.execute", "os.exit", "io.popen", "package.loadlib",
+  } do
+    local err = check.raises(seen, name .. "(print)")
+    check.has(err, "tests/lua/x.lua:1: " .. name .. " is not offered to workers: ")
+  end
+  check.has(check.raises(seen, 'os.execute "true"', "run"), "os.execute is not offered to scripts: ")
   check.eq(type(seen "debug.traceback"), "function")
   check.eq(type(seen("os.exit", "run")), "function")
   check.eq(seen('pcall(require, "ffi")'), false)
@@ -169,6 +173,10 @@ do -- what scripts see
   check.eq(seen('load("\\27LJ")'), nil, "no bytecode")
   check.eq(seen('(function() shared = 5 return load("return shared")() end)()'), 5)
   check.eq(seen "shared", nil, "globals are each script's own")
+  check.has(check.raises(seen, 'load("return require", "x", "t", 1)'), "expected a table of globals")
+  check.eq(seen 'load("return require", "x", "t", {})()', nil, "no way to the library's globals")
+  check.eq(seen 'getmetatable(io.open "/dev/null")', false, "files have one for all")
+  check.eq(seen 'getmetatable(require("luaworker").json.decode "{}")', nil, "what JSON remembers")
   check.eq(seen('(function() string.upper = nil return ("a"):upper() end)()'), "A")
   check.eq(type(string.upper), "function", "the standard tables are copies")
   check.eq(type(seen 'require "check"'), "table", "files next to the script")
