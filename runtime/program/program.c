@@ -95,10 +95,10 @@ void lw_program_stop_when_quiet(void) {
 }
 
 void lw_program_close(void) {
+  lw_vm_free_rest();
   lw_budget_fini();
   lw_complaint_close();
   lw_upstream_shutdown();
-  lw_vm_free_rest();
   lw_loop_fini();
   lw_service_fini();
   lw_doc_drop_spares();

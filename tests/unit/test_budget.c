@@ -61,6 +61,7 @@ static int end(void **state) {
   close_vm();
   lw_budget_fini();
   lw_upstream_shutdown();
+  lw_vm_free_rest();
   lw_loop_fini();
   lw_service_fini();
   lw_doc_drop_spares();

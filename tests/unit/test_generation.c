@@ -39,6 +39,7 @@ static int end(void **state) {
   assert_int_equal(lw_generation_count(), 0);
   assert_int_equal(lw_task_count(), 0);
   lw_upstream_shutdown();
+  lw_vm_free_rest();
   lw_loop_fini();
   lw_service_fini();
   lw_doc_drop_spares();

@@ -62,6 +62,7 @@ static int end(void **state) {
   turn_for(1);
   assert_int_equal(lw_upstream_open_count(), 0);
   lw_upstream_shutdown();
+  lw_vm_free_rest();
   lw_loop_fini();
   lw_service_fini();
   lw_doc_drop_spares();
