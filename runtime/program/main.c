@@ -24,6 +24,7 @@ static const command commands[] = {
     {"status", lw_status_main, "ask a running worker how it is"},
     {"drain", lw_drain_main, "let a running worker end what it has and take no more"},
     {"verify", lw_verify_main, "check the signature of a saved request offline"},
+    {"load", lw_load_main, "load test of a worker script's route"},
     {"run", lw_run_main, "run any Lua program on the runtime"},
 };
 

@@ -14,6 +14,7 @@ int lw_status_main(int argc, char **argv);
 int lw_check_main(int argc, char **argv);
 int lw_test_main(int argc, char **argv);
 int lw_init_main(int argc, char **argv);
+int lw_load_main(int argc, char **argv);
 int lw_drain_main(int argc, char **argv);
 /* `run` without option parsing: program is a file, or @name for one carried in the binary. argv[0]
  * is replaced by it in the script's arg[0]. */

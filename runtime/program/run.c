@@ -72,6 +72,12 @@ static void on_exit_asked(lw_vm *vm, int status) {
 static void on_stop_signal(int signum) {
   static int count;
   if (run.ending) return;
+  if (run.vm->stop_key) {
+    int key = run.vm->stop_key;
+    run.vm->stop_key = 0;
+    lw_task_notify(run.vm, key);
+    return;
+  }
   if (count == 0 && !lw_made_serving(run.vm)) run.status = 128 + signum;
   begin_stop(++count > 1);
 }
@@ -164,4 +170,5 @@ int lw_test_main(int argc, char **argv) {
   return run_program(LW_VM_TEST, "@test", argc, argv);
 }
 int lw_init_main(int argc, char **argv) { return lw_run_program("@init", argc, argv); }
+int lw_load_main(int argc, char **argv) { return lw_run_program("@load", argc, argv); }
 int lw_drain_main(int argc, char **argv) { return lw_run_program("@drain", argc, argv); }
