@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- handlers.py for luaworker: clients send a text and get a summary; the model server speaks OpenAI's
--- completions.
+-- handlers.py for luaworker: clients send a text and get a summary; the model server speaks
+-- OpenAI's completions.
 local worker = require "luaworker"
 
 local Summary = worker.payload { text = "string", max_words = "integer" }
