@@ -52,6 +52,11 @@ local function path_rule(value, path, note)
   end
 end
 
+local function file_rule(value, path, note)
+  schema.string(value, path, note)
+  if type(value) == "string" and value:find "%z" then note(path, "holds a NUL byte") end
+end
+
 local function workload(value, path, note)
   if type(value) == "function" then return end
   if type(value) ~= "number" then
@@ -119,7 +124,7 @@ local log_actions = schema.record {
 
 local backend = with_shared {
   model_server_url = url,
-  model_log_file = schema.string,
+  model_log_file = file_rule,
   model_healthcheck_url = url_or_path,
   max_sessions = schema.number { integer = true, min = 0 },
   log_actions = log_actions,
