@@ -164,7 +164,8 @@ def test_reloads_under_load(start, tmp_path):
     (tmp_path / "model.lua").write_text(MODEL)
     model = Program("run", "--log-level", "error", tmp_path / "model.lua")
     port = int(model.wait_line("port ").split()[-1])
-    worker = start(SCRIPT % 1, model=f"http://127.0.0.1:{port}")
+    kept = ["--idle-timeout", "3600"]  # of the load's connections some are used seldom
+    worker = start(SCRIPT % 1, model=f"http://127.0.0.1:{port}", options=kept)
     versions = Versions()
     requests, streams = check_with(versions)
     load = Steady(worker.port, requests, RATE, streams, STREAMS)
