@@ -94,6 +94,7 @@ end
 --- is near.
 function base.did_you_mean(word, candidates)
   local best, best_distance
+  if #word > 100 then return "" end
   for candidate in pairs(candidates) do
     local d = distance(word:lower(), candidate)
     if not best or d < best_distance or (d == best_distance and candidate < best) then

@@ -5,6 +5,8 @@ local buffer = require "string.buffer"
 
 local C = base.C
 
+local KEPT_BYTES = 1024 * 1024
+
 local base64 = {}
 
 local scratch = buffer.new()
@@ -15,7 +17,9 @@ local function run(convert, text, size)
   local n = convert(text, #text, p, size)
   if n < 0 then return nil end
   scratch:commit(n)
-  return scratch:get()
+  local out = scratch:get()
+  if size > KEPT_BYTES then scratch:free() end
+  return out
 end
 
 function base64.encode(text)

@@ -6,6 +6,8 @@ local random = require "luaworker.random"
 
 local ffi = base.ffi
 
+local SAMPLE_MOST = 1000000 -- compiled, the loop could not be stopped
+
 local words = {}
 
 local text = [[
@@ -259,8 +261,11 @@ function words.source(seed)
   return shared_source
 end
 
---- `n` random words with spaces between.
+--- `n` random words with spaces between, at most a million.
 function words.sample(n, seed)
+  if type(n) ~= "number" or not (n <= SAMPLE_MOST) then
+    error("words.sample: expected a number up to 1000000, got " .. base.show(n), 2)
+  end
   local next_word = words.source(seed)
   local out = {}
   for i = 1, n do

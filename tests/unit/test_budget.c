@@ -189,6 +189,16 @@ static void without_a_budget_nothing_is_stopped(void **state) {
   assert_int_equal(exit_status, 9);
 }
 
+/* Compiled loops of the library run no hooks: what a script could make endless has bounds. */
+static void loops_of_the_library_have_bounds(void **state) {
+  (void)state;
+  run("local words = require 'luaworker.words' words.sample(1e12)");
+  assert_int_equal(exit_status, 8);
+  run("local words = require 'luaworker.words' words.sample(0 / 0)");
+  assert_int_equal(exit_status, 8);
+  expect_stop("for _ in require 'luaworker.lines'.each(tostring, '') do end", LW_STOP_TIME);
+}
+
 /* Processor time that passes outside of Lua counts for nobody, and an idle process has no ticks. */
 static void only_time_in_lua_counts(void **state) {
   (void)state;
@@ -320,6 +330,7 @@ int main(void) {
       TEST(nothing_of_the_script_holds_a_stop_up),
       TEST(who_waits_has_full_time_again),
       TEST(without_a_budget_nothing_is_stopped),
+      TEST(loops_of_the_library_have_bounds),
       TEST(only_time_in_lua_counts),
       TEST(the_place_is_told),
       TEST(a_coroutine_tells_where_it_was_resumed),
