@@ -1,4 +1,4 @@
--- Tests of hello_world.lua: luaworker test workers
+-- Tests of hello_world.lua, for `luaworker test`.
 local testing = require "luaworker.testing"
 local describe, it, expect = testing.describe, testing.it, testing.expect
 
@@ -7,10 +7,10 @@ local payload = { prompt = "one two three", max_response_tokens = 5 }
 
 describe("/generate", function()
   it("answers what the model answers", function()
-    local model = testing.model { json = { text = "hi", tokens = 1 } }
+    local model = testing.model { json = { response = "hi", tokens = 1 } }
     local answer = app:post("/generate", payload, { model = model })
     expect(answer.status):to_equal(200)
-    expect(answer:json()):to_equal { text = "hi", tokens = 1 }
+    expect(answer:json()):to_equal { response = "hi", tokens = 1 }
     expect(answer.outcome):to_equal("success")
     expect(model.requests):to_have_length(1)
     expect(model.requests[1].path):to_equal("/generate")

@@ -1,4 +1,4 @@
--- Tests of image.lua: luaworker test workers
+-- Tests of image.lua, for `luaworker test`.
 local testing = require "luaworker.testing"
 local worker = require "luaworker"
 local describe, it, expect = testing.describe, testing.it, testing.expect

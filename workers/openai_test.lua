@@ -1,4 +1,4 @@
--- Tests of openai.lua: luaworker test workers
+-- Tests of openai.lua, for `luaworker test`.
 local testing = require "luaworker.testing"
 local describe, it, expect = testing.describe, testing.it, testing.expect
 

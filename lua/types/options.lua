@@ -136,6 +136,6 @@
 --- Makes the client's answer of the model's. May wait.
 ---@alias luaworker.ResponseHook fun(request: luaworker.Request, model_response: luaworker.ModelResponse): luaworker.Answer?, string?
 
---- Does a request's work in place of the model; any value that is no answer is sent as JSON. May
---- wait.
+--- Does a request's work in place of the model. An answer is sent as it is, any other value as
+--- JSON: `{"result": value}`; for nothing return `worker.json.null`. May wait.
 ---@alias luaworker.RemoteHook fun(payload: any, request: luaworker.Request): any

@@ -181,7 +181,7 @@ class Peer:
         return self.post(target, self.envelope(payload, **changes))
 
     def envelope(self, payload=None, **changes):
-        return {"auth_data": self.auth(**changes), "payload": payload or {"n": 10}}
+        return {"auth_data": self.auth(**changes), "payload": {"n": 10} if payload is None else payload}
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
