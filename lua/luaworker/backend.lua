@@ -2,6 +2,7 @@
 -- From a script's definition to routes in C: for serve, when nothing is wrong with it (check.lua),
 -- and for the servers of programs.
 local base = require "luaworker.base"
+local await = require "luaworker.await"
 local definition = require "luaworker.definition"
 local job = require "luaworker.job"
 local model = require "luaworker.model"
@@ -222,6 +223,9 @@ end
 --- run: answers these routes at a port of this program. { host = "127.0.0.1", port = 0 for any free
 --- one, routes }. Returns the port, or nil and why not. Raises mistakes in the routes.
 function backend.listen(opts)
+  if not await.current() then -- a worker's script is loaded, perhaps to be checked
+    return nil, "only programs started by luaworker run may listen"
+  end
   local note, raise = gather()
   options.check_routes(opts.routes, note, definition.is_route)
   raise()

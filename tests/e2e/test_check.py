@@ -401,6 +401,12 @@ def test_a_hook_that_waits_is_no_mistake(write):
     check(write(work(fields)), "--strict")
 
 
+def test_nothing_listens(write):
+    listens = 'local server = worker.http.serve { routes = { worker.get("/a", function() end) } }'
+    lines = found(write(""), work(f"{BENCHMARK},", listens), status=1)
+    assert lines[0] == "2: only programs started by luaworker run may listen", lines
+
+
 def test_what_start_makes_may_be_missing(write):
     text = work(
         "benchmark = { generator = function() return { n = table_of.n } end },",
