@@ -52,7 +52,8 @@ void lw_facts_register(void) {
                       reload_failures);
   lw_metrics_register("reload_failed", "1: the last reload did, and the script before it serves.",
                       false, reload_failed);
-  lw_metrics_register("reload_duration_seconds", "How long the last reload held the loop.", false,
+  lw_metrics_register("reload_duration_seconds",
+                      "How long the last reload held the loop, in two turns.", false,
                       reload_seconds);
   lw_metrics_register("lua_heap_bytes", "Memory of the present script's Lua objects.", false,
                       heap_bytes);

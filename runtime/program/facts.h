@@ -15,7 +15,7 @@ typedef struct lw_facts {
   uint64_t reloads, reload_failures;
   char *url;          /* as advertised. Owned */
   char *reload_error; /* why the last reload failed; NULL: it did not. Owned */
-  double reload_s;    /* how long that held the loop; 0: there was none */
+  double reload_s;    /* how long that held the loop, in two turns; 0: there was none */
 } lw_facts;
 
 lw_facts *lw_facts_get(void);

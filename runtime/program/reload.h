@@ -11,5 +11,8 @@ enum {
 };
 
 /* In the drain. Loads and checks the script; a good one takes its place in `site` and in the facts,
- * a bad one changes nothing but what is told of it: the log, the counters, /status. */
-void lw_reload(const char *script, lw_site *site);
+ * a bad one changes nothing but what is told of it: the log, the counters, /status. In two turns of
+ * the loop, so that neither takes long; done() is called in the second. While one is under way
+ * another is the same one. Borrows both. */
+void lw_reload(const char *script, lw_site *site, void (*done)(void));
+void lw_reload_cancel(void); /* one that is under way is not done; also when there is none */

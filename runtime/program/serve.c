@@ -236,6 +236,8 @@ static void start_anew(void) {
   end_program();
 }
 
+static void on_reloaded(void) { tell_systemd(lw_ready_is()); }
+
 static void on_reload(int signum) {
   (void)signum;
   if (serve.beacon && !serve.stops) {
@@ -247,8 +249,7 @@ static void on_reload(int signum) {
     return;
   }
   lw_certificate_reload();
-  lw_reload(serve.set.script, &serve.site);
-  tell_systemd(lw_ready_is());
+  lw_reload(serve.set.script, &serve.site, on_reloaded);
 }
 
 static void on_edit(const char *path) {
@@ -274,6 +275,7 @@ static void take_down(void) {
   lw_sessions_stop();
   lw_certificate_close();
   lw_watcher_close();
+  lw_reload_cancel();
   lw_pubkey_stop();
   lw_startup_stop();
   lw_facts *f = lw_facts_get();
@@ -300,6 +302,7 @@ static void on_shutdown_deadline(lw_timer *t) {
 static void on_stop(int signum) {
   serve.again = false;
   lw_watcher_close();
+  lw_reload_cancel();
   if (++serve.stops == 1 && serve.beacon) end_program();
   if (!serve.server) return; /* it is ending already */
   if (serve.stops > 1) {

@@ -10,6 +10,7 @@
 #include "worker/benchmark.h"
 
 static unsigned loaded, alive;
+static lw_vm *prepared; /* for the next load; NULL: none */
 
 unsigned lw_generation_count(void) { return alive; }
 
@@ -30,6 +31,16 @@ static bool is_readable_now(const char *path, char **why) {
   return false;
 }
 
+void lw_generation_prepare(const char *path) {
+  char *argv[] = {(char *)path};
+  if (!prepared) prepared = lw_vm_new(LW_VM_SERVE, 1, argv);
+}
+
+void lw_generation_forget(void) {
+  if (prepared) lw_vm_close(prepared);
+  prepared = NULL;
+}
+
 lw_generation *lw_generation_load(const char *path, char **why) {
   char *text = NULL;
   size_t size = 0;
@@ -37,8 +48,9 @@ lw_generation *lw_generation_load(const char *path, char **why) {
   lw_sources_note(lw_span_of(path), NULL);
   if (!is_readable_now(path, why) || !(text = lw_script_read(path, &size, why))) return NULL;
   lw_sources_note(lw_span_of(path), &(lw_span){text, size});
-  char *argv[] = {(char *)path};
-  lw_vm *vm = lw_vm_new(LW_VM_SERVE, 1, argv);
+  lw_generation_prepare(path);
+  lw_vm *vm = prepared;
+  prepared = NULL;
   vm->digest = lw_benchmark_digest(LW_BENCHMARK_DIGEST_START, (lw_span){text, size});
   lw_code code = lw_vm_load(vm, path, (lw_span){text, size}, why);
   free(text);

@@ -12,6 +12,10 @@ typedef struct lw_generation {
   unsigned number; /* 1 for the first of the process */
 } lw_generation;
 
+/* Makes the VM of the next load: half of its work, for who can do it in a turn of its own. Path:
+ * borrowed until that load, or lw_generation_forget(). */
+void lw_generation_prepare(const char *path);
+void lw_generation_forget(void); /* there will be no load */
 /* Loads and checks the script in a fresh VM. NULL with *why (caller frees): one line per mistake.
  */
 lw_generation *lw_generation_load(const char *path, char **why);
