@@ -104,6 +104,31 @@ static void a_hook_whose_client_leaves(void **state) {
   peer_open(&client, lw_server_port(server));
 }
 
+/* There would be two answers; and whoever has one has no need of a place in the queue. */
+static void a_hook_that_answers_before_the_model(void **state) {
+  (void)state;
+  ask_hook("/hooked");
+  assert_int_equal(lw_work_admit(task.work, 1), LW_OK);
+  lw_response_head(task.request, 200, LW_LENGTH_UNKNOWN);
+  lw_response_body(task.request, "early", 5);
+  lw_work_forward(task.work);
+  lw_work_task_done(task.work); /* begun, so it is cut */
+  TURN_UNTIL(peer_has(&client, "early"));
+  TURN_UNTIL(peer_ended(&client));
+  peer_close(&client, false);
+  assert_int_equal(model.count, 0);
+  expect_counts(0, 1, 0, 0);
+  peer_open(&client, lw_server_port(server));
+  ask_hook("/hooked");
+  lw_response_send(task.request, 200, "text/plain", LW_SPAN("all"));
+  assert_int_equal(lw_work_admit(task.work, 1), LW_CANCELLED);
+  lw_work_forward(task.work);
+  lw_work_task_done(task.work);
+  ANSWERED(&client, "200 OK", "all");
+  assert_int_equal(lw_queue_waiting(lw_service_get()->queue), 0);
+  expect_counts(0, 1, 0, 0);
+}
+
 static void a_hook_that_fails(void **state) {
   (void)state;
   ask_hook("/hooked");
@@ -247,6 +272,7 @@ int main(void) {
       TEST(a_hook_waits_for_its_turn),
       TEST(a_hook_is_refused_admission),
       TEST(a_hook_whose_client_leaves),
+      TEST(a_hook_that_answers_before_the_model),
       TEST(a_hook_that_fails),
       TEST(a_script_that_gives_no_answer),
       TEST(a_plain_handler),
