@@ -6,8 +6,10 @@ local check = require "luaworker.check"
 local file = require "luaworker.file"
 local json = require "luaworker.json"
 local payload = require "luaworker.payload"
+local random = require "luaworker.random"
 local route = require "luaworker.route"
 local sample = require "luaworker.sample"
+local words = require "luaworker.words"
 
 local client_payloads = {}
 
@@ -55,13 +57,13 @@ local function with_stream(message)
   return out
 end
 
---- One payload: { json = its text, workload, model_body = what the model would get }. `stream`: it
---- asks for a stream by `"stream": true`. Raises when a hook of the script fails.
-function Payloads:make(stream)
+--- One payload: { json = its text, workload, model_body = what the model would get, if asked for }.
+--- is_stream: it asks for a stream by `"stream": true`. Raises when a hook of the script fails.
+function Payloads:make(is_stream, for_model)
   local message = self.given and payload.copy(self.given) or self.source[2]()
-  if stream then message = with_stream(message) end
+  if is_stream then message = with_stream(message) end
   local one = { json = json.encode(message), workload = workload_of(self, message) }
-  if not self.entry.remote then
+  if for_model then
     local source = { "payload", function() return message end }
     one.model_body = sample.make(self.opts.payload, self.entry, source).body
   end
@@ -69,7 +71,8 @@ function Payloads:make(stream)
 end
 
 --- Reads the script and finds its route. given: a decoded payload to send, or nil for the script's
---- samples. Returns an object with :make(), .is_bare (no envelope) and .model_path, or nil and why.
+--- samples. Returns an object with :make(), .is_bare (no envelope), .model_path and .has_model_body
+--- (a model is asked with what the payload becomes), or nil and why.
 function client_payloads.open(script, path, given)
   local definition, err = read_script(script)
   if not definition then return nil, err end
@@ -83,7 +86,19 @@ function client_payloads.open(script, path, given)
   return setmetatable({
     opts = opts, entry = entry, given = given, source = source,
     is_bare = opts.envelope == false, model_path = opts.endpoint or path,
+    has_model_body = not entry.remote,
   }, Payloads)
+end
+
+--- From now on samples that are drawn by chance are drawn alike for the same seed.
+function client_payloads.seed(seed)
+  math.randomseed(random.source(seed)() * 2 ^ 31)
+  words.seed(seed)
+end
+
+--- What an endpoint is called that serves this script, unless one is told.
+function client_payloads.endpoint_of(script)
+  return (script:match("[^/]*$"):gsub("%.lua$", ""))
 end
 
 --- A payload from the command line: JSON, or @ and the file that holds it. Nil and why not.
@@ -94,8 +109,8 @@ function client_payloads.parse(text)
     text = read
   end
   local value, err = json.decode(text)
-  if type(value) ~= "table" then return nil, "not a JSON object: " .. (err or text:sub(1, 60)) end
-  return value
+  if type(value) == "table" and not json.is_array(value) then return value end
+  return nil, "not a JSON object: " .. (err or text:sub(1, 60))
 end
 
 return client_payloads

@@ -7,41 +7,38 @@ local await = require "luaworker.await"
 local failure = require "luaworker.failure"
 local job = require "luaworker.job"
 local quantile = require "luaworker.quantile"
+local record = require "luaworker.load_record"
 local recorder = require "luaworker.load_recorder"
 local schedule = require "luaworker.load_schedule"
-local target = require "luaworker.load_target"
 
 local engine = {}
 
 local C = base.C
 local now = C.lw_api_now
 local SLICE_S = 0.2     -- how long a sleep may hold up a stop
-local DRAW_S, WORKERS_S = 0.5, 2
+local DRAW_S, WORKERS_S, WORKERS_TRIES = 0.5, 2, 3
+local CONNECT_S, TASKS_MOST = 10, 50000
 local KEY_STOP, KEY_ENDED = -101, -102 -- of notifications
 
 -- One request --
 
-local function finish(run, record)
-  run.recorder:note(record)
-  if run.on_record then run.on_record(record) end
-  await.notify(KEY_ENDED)
-end
-
---- due: its intended moment; held: seconds for which --max-concurrency kept it back.
+--- due: its intended moment; held: seconds for which the limit of those at once kept it back.
 local function send_one(run, index, due, held)
   local begun = now()
   run.first_begun, run.last_begun = run.first_begun or begun, begun
-  local one = run.payloads[(index - 1) % #run.payloads + 1]
-  local record = {
-    index = index, intended = due - run.start, workload = one.workload,
+  local payload = run.payloads[(index - 1) % #run.payloads + 1]
+  local one = {
+    index = index, intended = due - run.start, workload = payload.workload,
     schedule_delay = math.max(begun - due - held, 0),
   }
-  local ok, err = pcall(run.target.send, run.target, run, record, one, due)
+  local ok, err = pcall(run.target.send, run.target, run, one, payload, due)
   if not ok then
     if failure.is_ending(err) then error(err, 0) end
-    target.fail(run, record, due, "client", tostring(err))
+    record.fail(one, run, due, "client", tostring(err))
   end
-  finish(run, record)
+  run.recorder:note(one)
+  if run.on_record then run.on_record(one) end
+  if run.waits_for_end then await.notify(KEY_ENDED) end
 end
 
 local function begin_one(run, due)
@@ -59,15 +56,20 @@ local function sleep_to(run, moment)
   if not run.stopping then await.sleep_until(moment) end
 end
 
---- Waits for a free place; how long that took.
+local function wait_for_end(run)
+  run.waits_for_end = true
+  await.notified(KEY_ENDED, SLICE_S)
+  run.waits_for_end = false
+end
+
+--- Waits for a free place; for how many seconds this one, or one before it, was kept back.
 local function wait_for_place(run, due)
-  local limit = run.settings.max_concurrency
-  if not limit or run.recorder.in_flight < limit then return 0 end
-  while run.recorder.in_flight >= limit and not run.stopping do
-    await.notified(KEY_ENDED, SLICE_S)
+  while run.recorder.in_flight >= run.limit and not run.stopping do
+    wait_for_end(run)
+    run.held_until = now()
   end
-  local held = math.max(now() - due, 0)
-  run.recorder:hold(held)
+  local held = math.max(run.held_until - due, 0)
+  if held > 0 then run.recorder:hold(held) end
   return held
 end
 
@@ -93,7 +95,6 @@ local function closed_client(run)
     send_one(run, run.begun, due, 0)
   end
   run.clients = run.clients - 1
-  await.notify(KEY_ENDED)
 end
 
 local function closed_loop(run)
@@ -102,7 +103,7 @@ local function closed_loop(run)
     job.spawn(closed_client, run)
   end
   while run.clients > 0 do
-    await.notified(KEY_ENDED, SLICE_S)
+    await.sleep(SLICE_S / 10)
   end
 end
 
@@ -122,9 +123,11 @@ local function keep_drawing(run)
 end
 
 local function keep_counting_workers(run)
-  while not run.over do
-    run.recorder.workers_eligible = run.target:count_workers()
-    if run.recorder.workers_eligible == nil then return end
+  local failures = 0
+  while not run.over and failures < WORKERS_TRIES do
+    local count = run.target:count_workers()
+    run.recorder.workers_eligible = count
+    failures = count and 0 or failures + 1
     await.sleep(WORKERS_S)
   end
 end
@@ -147,9 +150,8 @@ local function warm_up(run, control)
     warm[key] = value
   end
   warm.n, warm.stages, warm.duration_s = nil, nil, run.settings.warmup_s
-  warm.rps = run.settings.rps or run.settings.stages and schedule.rate_at(run.settings, 0)
+  warm.rps = run.settings.rps or run.settings.stages and schedule.first_rate(run.settings.stages)
   warm.warmup_s, warm.slo = 0, nil
-  if not warm.concurrency and warm.rps <= 0 then return end
   engine.run {
     settings = warm, payloads = run.payloads, target = run.target, view = run.view,
     phase = "warming up",
@@ -159,7 +161,7 @@ end
 local Run = {}
 Run.__index = Run
 
---- parts: settings, payloads = { { json, model_body, workload } }, target, and perhaps view,
+--- parts: settings, payloads = { { json, workload, model_body } }, target, and perhaps view,
 --- on_record, phase (a text for the view).
 function engine.run(parts)
   local settings, gaps = parts.settings, quantile.new()
@@ -167,7 +169,11 @@ function engine.run(parts)
     settings = settings, payloads = parts.payloads, target = parts.target, view = parts.view,
     on_record = parts.on_record, phase = parts.phase,
     recorder = recorder.new(settings, gaps), begun = 0, elapsed = 0, start = 0,
-    shot_options = { timeout = settings.timeout_s, gaps = gaps, stream = settings.stream },
+    limit = math.min(settings.max_concurrency or TASKS_MOST, TASKS_MOST), held_until = 0,
+    shot_options = {
+      timeout = { connect = math.min(CONNECT_S, settings.timeout_s), total = settings.timeout_s },
+      gaps = gaps, stream = settings.stream,
+    },
   }, Run)
 end
 
@@ -182,7 +188,7 @@ function Run:go(control)
   if self.target.count_workers then job.spawn_child(keep_counting_workers, self) end
   if self.settings.concurrency then closed_loop(self) else open_loop(self) end
   while self.recorder.in_flight > 0 do
-    await.notified(KEY_ENDED, SLICE_S)
+    wait_for_end(self)
   end
   self.over = true
   self.elapsed = now() - self.start

@@ -8,14 +8,23 @@ local files = {}
 
 local function write_whole(path, content)
   if path == "-" then
-    io.stdout:write(content)
-    return io.stdout:flush()
+    local ok, err = io.stdout:write(content)
+    if ok then ok, err = io.stdout:flush() end
+    return ok, err
   end
   local out, err = io.open(path, "wb")
   if not out then return nil, err end
   local ok, why = out:write(content)
   if ok then ok, why = out:close() end
   return ok, why
+end
+
+--- Whether a file can be written there (nil: none is wanted): true, or nil and why not.
+function files.try(path)
+  if not path or path == "-" then return true end
+  local out, err = io.open(path, "ab")
+  if not out then return nil, err end
+  return out:close()
 end
 
 --- true, or nil and why not.

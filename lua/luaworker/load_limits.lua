@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What a load test's result is held against: the SLO, which tells good requests from others, and
 -- thresholds, which tell a good run from a failed one. Reads their texts and judges. Pure.
+local json = require "luaworker.json"
+
 local limits = {}
 
 local units = { ms = 1e-3, s = 1, m = 60, h = 3600, us = 1e-6, [""] = 1 }
@@ -32,10 +34,10 @@ function limits.parse_slo(text)
 end
 
 --- Whether a request is good: its answer came whole, within every limit. itl is the longest gap
---- between two tokens of it.
+--- between two tokens of it. What came without a token came when it ended.
 function limits.is_good(slo, record)
   if record.class ~= "ok" then return false end
-  if slo.ttft_s and record.ttft > slo.ttft_s then return false end
+  if slo.ttft_s and (record.ttft or record.e2e) > slo.ttft_s then return false end
   if slo.itl_s and record.longest_gap > slo.itl_s then return false end
   return not slo.e2e_s or record.e2e <= slo.e2e_s
 end
@@ -127,7 +129,7 @@ end
 
 --- { { text, value, ok } }, and whether all hold. One about what was not measured does not hold.
 function limits.judge(thresholds, result)
-  local out, all = {}, true
+  local out, all = json.array {}, true
   for i, threshold in ipairs(thresholds or {}) do
     local value = value_in(result, threshold)
     local ok = value ~= nil and compare[threshold.operator](value, threshold.limit)

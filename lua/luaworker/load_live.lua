@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The view of a running load test. On a terminal a few lines that are drawn over each other, each
 -- time in one write, so that nothing flickers; elsewhere a plain line now and then. Called by
--- load_engine.lua once a second.
+-- load_engine.lua twice a second.
 local schedule = require "luaworker.load_schedule"
 local text = require "luaworker.load_text"
 
@@ -53,26 +53,39 @@ local function rate_text(run)
   return ("%s, %s/s sent, %s/s ended"):format(asked, number(reached), number(ended))
 end
 
-local function phase_text(run, share, left)
-  if run.phase then return run.phase end
+local function state_text(run, share, left)
+  local in_flight = number(run.recorder.in_flight)
   if run.stopping then
-    return ("stopped: waiting for %d answers (Ctrl-C again ends at once)"):format(
-      run.recorder.in_flight)
+    return ("stopped: %s still run (Ctrl-C again ends at once)"):format(in_flight)
   end
-  return ("%s %3.0f %%  %s%s"):format(bar(share), share * 100, text.clock(run.elapsed),
-    left and share < 1 and ", " .. text.clock(left) .. " left" or "")
+  local state = left and share < 1 and text.clock(left) .. " left"
+    or share >= 1 and in_flight .. " still run" or ""
+  return run.phase and state .. " (" .. run.phase .. ")" or state
+end
+
+local function progress_text(run)
+  local share, left = progress(run)
+  return ("%s %3.0f %%  %s  %s"):format(bar(share), share * 100, text.clock(run.elapsed),
+    state_text(run, share, left))
+end
+
+local function count_text(recorder)
+  local parts = {
+    number(recorder.sent) .. " sent", number(recorder.in_flight) .. " in flight",
+    number(recorder.waiting) .. " waiting for a worker", number(recorder.retries) .. " retries",
+    number(recorder.tokens) .. " tokens",
+  }
+  if recorder.workers_eligible then
+    parts[#parts + 1] = number(recorder.workers_eligible) .. " workers"
+  end
+  return table.concat(parts, ", ")
 end
 
 --- The lines of the view.
 function live.lines(run)
   local recorder = run.recorder
-  local share, left = progress(run)
   local lines = {
-    phase_text(run, share, left),
-    rate_text(run),
-    ("%s sent, %s in flight, %s waiting for a worker, %s tokens"):format(number(recorder.sent),
-      number(recorder.in_flight), number(recorder.waiting), number(recorder.tokens)),
-    outcome_text(recorder),
+    progress_text(run), rate_text(run), count_text(recorder), outcome_text(recorder),
   }
   local rows = {
     { "", "p50", "p90", "p95", "p99", "max" },
@@ -92,30 +105,33 @@ function live.line(run)
   local recorder, latency = run.recorder, run.recorder.latency
   local e2e = latency.e2e:count() > 0
     and ("p50 %s p99 %s"):format(seconds(latency.e2e:at(0.5)), seconds(latency.e2e:at(0.99))) or "-"
-  return ("%s  %s; %s in flight; %s; end to end %s"):format(
-    run.phase or text.clock(run.elapsed), rate_text(run), number(recorder.in_flight),
+  return ("%s%s  %s; %s in flight; %s; end to end %s"):format(text.clock(run.elapsed),
+    run.phase and " " .. run.phase or "", rate_text(run), number(recorder.in_flight),
     outcome_text(recorder), e2e)
 end
 
 local View = {}
 View.__index = View
 
---- out: a file; columns: the terminal's width, 0 when it is none.
-function live.open(out, columns)
-  return setmetatable({ out = out, columns = columns, drawn = 0, next_plain = 0 }, View)
+--- out: a file; columns_of(): the terminal's width now, 0 when it is none.
+function live.open(out, columns_of)
+  return setmetatable({ out = out, columns_of = columns_of, drawn = 0 }, View)
+end
+
+local function draw_plain(self, run)
+  if self.run == run and run.elapsed < self.next_plain then return end
+  self.run, self.next_plain = run, run.elapsed + PLAIN_EVERY_S
+  self.out:write(live.line(run), "\n")
+  self.out:flush()
 end
 
 function View:draw(run)
-  if self.columns == 0 then
-    if run.elapsed < self.next_plain then return end
-    self.next_plain = run.elapsed + PLAIN_EVERY_S
-    self.out:write(live.line(run), "\n")
-    return self.out:flush()
-  end
+  local columns = self.columns_of()
+  if columns == 0 then return draw_plain(self, run) end
   local parts = { self.drawn > 0 and ("\27[%dF"):format(self.drawn) or "" }
   local lines = live.lines(run)
   for _, line in ipairs(lines) do
-    parts[#parts + 1] = line:sub(1, self.columns - 1) .. "\27[K\n"
+    parts[#parts + 1] = line:sub(1, columns - 1) .. "\27[K\n"
   end
   self.drawn = #lines
   self.out:write(table.concat(parts))

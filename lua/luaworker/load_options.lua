@@ -3,13 +3,12 @@
 -- the program with 2. Called by load.lua.
 local base = require "luaworker.base"
 local cli = require "luaworker.cli"
+local client_payloads = require "luaworker.client_payloads"
+local console = require "luaworker.client_console"
 local limits = require "luaworker.load_limits"
 local schedule = require "luaworker.load_schedule"
 
 local options = {}
-
-local PRODUCTION, LOCAL = "https://run.vast.ai", "http://localhost:8081"
-local CONSOLE = "https://console.vast.ai"
 
 local flags = {
   about = "Sends requests to workers and measures them. Open loop: each request has its moment,\n"
@@ -19,22 +18,22 @@ local flags = {
   { "rps", "R", "requests a second, in all", type = "number", min = 0 },
   { "duration", "TIME", "how long to send: 30s, 5m; with -n, what ends first" },
   { "stages", "LIST", "rates in turn, 10s:1,60s:1-20: 1/s for 10 s, then rising to 20/s" },
-  { "arrival", "KIND", "constant, poisson, gamma or gamma:BURSTINESS", default = "constant" },
+  { "arrival", "KIND", "constant (default), poisson, gamma or gamma:BURSTINESS" },
   { "concurrency", "N", "closed loop: N clients, each sending when its answer is there",
     type = "integer", min = 1 },
   { "max-concurrency", "N", "open loop: at most N at once; others wait, and that counts",
     type = "integer", min = 1 },
   { "warmup", "TIME", "send so long before measuring" },
-  { "seed", "S", "of arrivals and chosen payloads", default = "1" },
+  { "seed", "S", "of arrivals and payloads", default = "1" },
   { "timeout", "TIME", "for each answer, from the post to its end", default = "10m" },
   { "stream", nil, 'ask for a stream: "stream": true in the payload' },
-  { "payload", "JSON", "the payload to send, or @FILE (default: the script's for_test)" },
+  { "payload", "JSON", "the payload to send, or @FILE (default: the script's own samples)" },
   { "key", "KEY", "the API key (default: VAST_API_KEY, API_KEY)", alias = "k" },
   { "endpoint", "NAME", "the endpoint's name (default: the script's file name)", alias = "e" },
-  { "local", nil, "ask the autoscaler at " .. LOCAL, alias = "l" },
-  { "autoscaler", "URL", "ask this one (default: " .. PRODUCTION .. ")" },
+  { "local", nil, "ask the autoscaler at " .. console.LOCAL, alias = "l" },
+  { "autoscaler", "URL", "ask this one (default: " .. console.AUTOSCALER .. ")" },
   { "console", "URL", "where an account's key is exchanged for the endpoint's" },
-  { "route-timeout", "TIME", "for a worker to become free", default = "10m" },
+  { "route-timeout", "TIME", "for a worker to become free (default 10m)" },
   { "session", nil, "open one session, send all requests in it" },
   { "direct", "URL", "no autoscaler: straight to this worker or model server" },
   { "compare", "URL", "the same schedule once more, straight to the model there" },
@@ -53,69 +52,82 @@ local function fail(format, ...)
   cli.fail(2, format, ...)
 end
 
-local function read_time(given, name)
+local function flag_of(name)
+  return name == "n" and "-n" or name == "rps" and "-rps" or "--" .. name:gsub("_", "-")
+end
+
+local function read_time(given, name, least)
   local text = given[name]
   if text == nil then return nil end
-  local seconds = limits.seconds_of(text)
+  local seconds = limits.seconds_of(tostring(text))
   if not seconds then
-    fail("--%s expects a time, such as 30s or 500ms, got %s", name:gsub("_", "-"), base.show(text))
+    fail("%s expects a time, such as 30s or 500ms, got %s", flag_of(name), base.show(text))
+  elseif seconds < (least or 0.001) then
+    fail("%s is too short: %s", flag_of(name), text)
   end
   return seconds
 end
 
 --- parse(text) → value, or nil and what is wrong.
-local function read_list(given, name, parse, ...)
+local function read_text(given, name, parse, ...)
   local text = given[name]
   if text == nil then return nil end
   local value, wrong = parse(text, ...)
-  if not value then fail("--%s: %s", name, wrong) end
+  if not value then fail("%s: %s", flag_of(name), wrong) end
   return value
 end
 
 local function read_arrival(text)
-  local kind, burstiness = text:match "^(%a+):?([%d.]*)$"
+  local kind, burstiness = (text or "constant"):match "^(%a+):?([%d.]*)$"
   if not schedule.arrivals[kind or ""] or burstiness ~= "" and kind ~= "gamma" then
     fail("--arrival is constant, poisson, gamma or gamma:BURSTINESS, not %s", base.show(text))
   end
-  local shape = tonumber(burstiness) or 1
-  if shape <= 0 then fail "--arrival gamma:BURSTINESS: it must be above 0" end
+  local shape = burstiness == "" and 1 or tonumber(burstiness) or 0
+  if shape <= 0 then fail("--arrival gamma:BURSTINESS: it must be above 0") end
   return kind, kind == "gamma" and shape or nil
 end
 
 -- What the two kinds of loops need, and what they can't have.
-local function check_loop(s)
-  if s.concurrency then
-    for _, name in ipairs { "rps", "stages", "max_concurrency" } do
-      if s[name] then
-        fail("--concurrency is a closed loop: it has no --%s", (name:gsub("_", "-")))
-      end
-    end
-    if not (s.n or s.duration_s) then fail "--concurrency needs -n or --duration" end
-    return
+local function check_closed_loop(s, given)
+  for _, name in ipairs { "rps", "stages", "max_concurrency", "arrival" } do
+    if given[name] then fail("--concurrency is a closed loop: it has no %s", flag_of(name)) end
   end
+  if not (s.n or s.duration_s) then fail "--concurrency needs -n or --duration" end
+end
+
+local function check_open_loop(s)
   if s.stages and (s.rps or s.duration_s) then
     fail "--stages says rates and times: without -rps and --duration"
-  end
-  if not s.stages and not s.rps then
+  elseif s.stages and not schedule.has_some(s.stages) then
+    fail "--stages: no rate in it is above 0"
+  elseif not s.stages and not s.rps then
     fail "how many requests a second? -rps R, --stages, or --concurrency N for a closed loop"
+  elseif s.rps and s.rps <= 0 then
+    fail "-rps must be above 0"
+  elseif not (s.n or s.duration_s or s.stages) then
+    fail "how many? -n N, --duration or --stages"
   end
-  if s.rps and s.rps <= 0 then fail "-rps must be above 0" end
-  if not (s.n or s.duration_s or s.stages) then fail "how many? -n N, --duration or --stages" end
 end
 
 local function check_target(s, given)
-  if given.session and given.direct then fail "--session needs an autoscaler, not --direct" end
-  local named = (given.direct and 1 or 0) + (given["local"] and 1 or 0)
-    + (given.autoscaler and 1 or 0)
+  local named = 0
+  for _, name in ipairs { "direct", "local", "autoscaler" } do
+    if given[name] then named = named + 1 end
+  end
   if named > 1 then fail "one of --direct, -l and --autoscaler" end
+  for _, name in ipairs { "session", "console", "route_timeout" } do
+    if given.direct and given[name] then
+      fail("%s needs an autoscaler, not --direct", flag_of(name))
+    end
+  end
   for _, name in ipairs { "direct", "compare", "autoscaler", "console" } do
     local url = given[name]
     if url and not (url:find "^https?://[^/]" or url:find "^unix:/") then
       fail("--%s: expected a URL such as http://127.0.0.1:3000, got %s", name, base.show(url))
     end
   end
-  if s.target == "direct" then return end
-  if not s.key and s.production then
+  if given.insecure and given.ca then fail "--insecure looks at no certificate: without --ca" end
+  if not s.key and s.console then
     fail "the autoscaler wants an API key: -k KEY, or VAST_API_KEY in the environment"
   end
 end
@@ -123,33 +135,69 @@ end
 local function set_target(s, given)
   s.target = given.direct and "direct" or "autoscaler"
   s.production = not (given.direct or given["local"] or given.autoscaler)
-  s.url = given.direct or given["local"] and LOCAL or given.autoscaler or PRODUCTION
+  s.url = given.direct or given["local"] and console.LOCAL or given.autoscaler
+    or console.AUTOSCALER
   s.url = s.url:gsub("/+$", "")
   s.compare = given.compare and given.compare:gsub("/+$", "")
-  s.console = given.console or s.production and CONSOLE or nil
-  s.key = given.key or os.getenv "VAST_API_KEY" or os.getenv "API_KEY"
+  s.console = (given.console or s.production and console.URL or nil)
+  s.key = given.key or console.key_of_environment()
   check_target(s, given)
+  s.console = s.console and s.console:gsub("/+$", "")
   s.key = s.key or "local"
 end
 
-local function settings_from(given)
+local function check_files(s)
+  local first
+  for _, name in ipairs { "json", "csv", "html" } do
+    if s[name] == "-" then
+      if first then fail("--%s and --%s can't both be standard output", first, name) end
+      first = name
+    end
+  end
+end
+
+local function read_thresholds(given, slo)
+  local texts = given.threshold
+  if type(texts) == "table" then texts = table.concat(texts, ",") end
+  local thresholds = read_text({ threshold = texts }, "threshold", limits.parse_thresholds) or {}
+  for _, one in ipairs(thresholds) do
+    if one.figure == "goodput" and not slo then fail "--threshold goodput needs --slo" end
+  end
+  return thresholds
+end
+
+local copied = {
+  "n", "rps", "concurrency", "max_concurrency", "endpoint", "session", "insecure", "ca", "quiet",
+  "json", "csv", "html",
+}
+
+--- The settings of a load test from its flags, by name; what is wrong with them ends the program.
+function options.settings(given)
   local s = {
-    n = given.n, rps = given.rps, concurrency = given.concurrency,
-    max_concurrency = given.max_concurrency, seed = given.seed, stream = given.stream or false,
-    payload = given.payload, endpoint = given.endpoint, session = given.session,
-    insecure = given.insecure, ca = given.ca, quiet = given.quiet,
-    json = given.json, csv = given.csv, html = given.html,
-    duration_s = read_time(given, "duration"), warmup_s = read_time(given, "warmup") or 0,
-    timeout_s = read_time(given, "timeout"), route_timeout_s = read_time(given, "route_timeout"),
-    stages = read_list(given, "stages", schedule.parse_stages, limits.seconds_of),
-    slo = read_list(given, "slo", limits.parse_slo),
+    seed = tostring(given.seed or 1), stream = given.stream or false,
+    payload = read_text(given, "payload", client_payloads.parse),
+    duration_s = read_time(given, "duration"), warmup_s = read_time(given, "warmup", 0) or 0,
+    timeout_s = read_time(given, "timeout") or 600,
+    route_timeout_s = read_time(given, "route_timeout", 0) or 600,
+    stages = read_text(given, "stages", schedule.parse_stages, limits.seconds_of),
+    slo = read_text(given, "slo", limits.parse_slo),
   }
-  local texts = given.threshold and table.concat(given.threshold, ",")
-  s.thresholds = read_list({ threshold = texts }, "threshold", limits.parse_thresholds) or {}
+  for _, name in ipairs(copied) do
+    s[name] = given[name]
+  end
+  s.thresholds = read_thresholds(given, s.slo)
   s.arrival, s.burstiness = read_arrival(given.arrival)
-  check_loop(s)
+  if s.concurrency then check_closed_loop(s, given) else check_open_loop(s) end
   set_target(s, given)
+  check_files(s)
   return s
+end
+
+-- The command line --
+
+local function quoted(word)
+  if word:find "^[%w_@%%+=:,./-]+$" then return word end
+  return "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
 -- As it can be shown: without the key.
@@ -158,7 +206,8 @@ local function command_line(usage, args)
   for i, arg in ipairs(args) do
     local before = args[i - 1] or ""
     if before:find "^%-%-?k$" or before:find "^%-%-?key$" then arg = "***" end
-    words[#words + 1] = arg:gsub("^(%-%-?key=).*", "%1***"):gsub("^(%-%-?k=).*", "%1***")
+    arg = arg:gsub("^(%-%-?key=).*", "%1***"):gsub("^(%-%-?k=).*", "%1***")
+    words[#words + 1] = arg == "***" and arg or quoted(arg)
   end
   return table.concat(words, " ")
 end
@@ -171,7 +220,7 @@ function options.read(args, usage, operands)
     spec[i] = flag
   end
   local given = cli.parse(args, spec)
-  local settings = settings_from(given)
+  local settings = options.settings(given)
   settings.command = command_line(usage, args)
   return settings, given
 end

@@ -7,6 +7,7 @@
 -- error, worker (URL), workload, tokens, tokens_from, bytes, retries, and durations in seconds, nil
 -- when there was none: schedule_delay, route, queue, connect, tls, ttfb, ttft, e2e, service,
 -- longest_gap.
+local json = require "luaworker.json"
 local limits = require "luaworker.load_limits"
 local quantile = require "luaworker.quantile"
 
@@ -18,7 +19,8 @@ Recorder.__index = Recorder
 -- Of every request, and of those whose answer was whole and good.
 local LATENCIES_OF_ALL = { "schedule_delay", "route", "queue", "connect", "tls" }
 local LATENCIES_OF_GOOD = { "ttfb", "ttft", "service", "e2e" }
-local ERRORS_MAX, WORKERS_MAX = 50, 1000
+local ERRORS_MAX, WORKERS_MAX = 50, 200
+local OTHERS = "others"
 
 local function new_quantiles(names, into)
   for _, name in ipairs(names) do
@@ -32,8 +34,9 @@ function recorder.new(settings, gaps)
     slo = settings.slo, sent = 0, ended = 0, in_flight = 0, waiting = 0,
     held = 0, longest_held = 0,
     good = 0, tokens = 0, workload = 0, bytes = 0, retries = 0,
-    outcomes = {}, tokens_from = {}, errors = {}, error_list = {},
-    workers = {}, worker_list = {}, latency = { itl = gaps }, timeline = {}, last_end = 0,
+    outcomes = {}, tokens_from = {}, errors = {}, error_list = json.array {},
+    workers = {}, worker_list = {}, latency = { itl = gaps }, timeline = json.array {},
+    last_end = 0,
     second_e2e = quantile.new(), second_ttft = quantile.new(),
   }, Recorder)
   new_quantiles(LATENCIES_OF_ALL, self.latency)
@@ -75,14 +78,15 @@ end
 
 -- Requests --
 
---- A request is due, and begins now.
+--- A request that was due at this moment begins now, which may be later.
 function Recorder:begin(moment)
   self:advance(moment)
-  self.second.asked = self.second.asked + 1
+  local second = self.timeline[math.floor(moment) + 1] or self.second
+  second.asked = second.asked + 1
   self.in_flight = self.in_flight + 1
 end
 
---- One has been posted.
+--- One is posted for the first time.
 function Recorder:post(moment)
   self:advance(moment)
   self.sent = self.sent + 1
@@ -95,12 +99,11 @@ function Recorder:hold(seconds)
   self.longest_held = math.max(self.longest_held, seconds)
 end
 
-local function note_worker(self, record)
-  local url = record.worker
-  if not url then return end
+-- The worker of this URL; beyond so many all are one.
+local function find_worker(self, url)
+  if not self.workers[url] and #self.worker_list >= WORKERS_MAX then url = OTHERS end
   local one = self.workers[url]
   if not one then
-    if #self.worker_list == WORKERS_MAX then return end
     one = {
       url = url, requests = 0, ok = 0, failed = 0, tokens = 0,
       e2e = quantile.new(), ttft = quantile.new(),
@@ -108,22 +111,32 @@ local function note_worker(self, record)
     self.workers[url] = one
     self.worker_list[#self.worker_list + 1] = one
   end
-  local field = record.class == "ok" and "ok" or "failed"
-  one.requests = one.requests + 1
-  one[field] = one[field] + 1
-  one.tokens = one.tokens + (record.tokens or 0)
-  if record.class == "ok" then
-    one.e2e:note(record.e2e)
-    if record.ttft then one.ttft:note(record.ttft) end
-  end
+  return one
 end
 
+local function note_worker(self, record)
+  if not record.worker then return end
+  local one = find_worker(self, record.worker)
+  one.requests = one.requests + 1
+  if record.class ~= "ok" then
+    one.failed = one.failed + 1
+    return
+  end
+  one.ok = one.ok + 1
+  one.tokens = one.tokens + (record.tokens or 0)
+  one.e2e:note(record.e2e)
+  if record.ttft then one.ttft:note(record.ttft) end
+end
+
+-- Texts that differ in numbers only are one; beyond so many, all of a class are.
 local function note_error(self, record)
   local text = record.error or ""
-  local key = record.class .. "\0" .. text
+  local key = record.class .. "\0" .. text:gsub("%d+", "#")
+  if not self.errors[key] and #self.error_list >= ERRORS_MAX then
+    text, key = OTHERS, record.class
+  end
   local one = self.errors[key]
   if not one then
-    if #self.error_list == ERRORS_MAX then return end
     one = { class = record.class, text = text, count = 0, first_at = record.ended }
     self.errors[key] = one
     self.error_list[#self.error_list + 1] = one
@@ -178,7 +191,7 @@ local function source_of_tokens(found)
 end
 
 local function sorted_workers(self, seconds)
-  local out = {}
+  local out = json.array {}
   for i, one in ipairs(self.worker_list) do
     local counted = one.ok > 0
     out[i] = {
@@ -188,7 +201,10 @@ local function sorted_workers(self, seconds)
       tokens_per_s = one.tokens / seconds,
     }
   end
-  table.sort(out, function(a, b) return a.requests > b.requests end)
+  table.sort(out, function(a, b)
+    if a.requests ~= b.requests then return a.requests > b.requests end
+    return a.url < b.url
+  end)
   return out
 end
 
@@ -218,8 +234,8 @@ function Recorder:result()
     if one:count() > 0 then result.latency[name] = one:summary() end
   end
   for _, name in ipairs { "e2e", "ttft", "itl" } do
-    result.histograms[name] = self.latency[name]:buckets()
-    result.curves[name] = self.latency[name]:curve()
+    result.histograms[name] = json.array(self.latency[name]:buckets())
+    result.curves[name] = json.array(self.latency[name]:curve())
   end
   if self.slo then
     local share = self.ended > 0 and self.good / self.ended or 0

@@ -41,8 +41,9 @@ end
 local function load_line(result)
   local s, asked = result.settings, result.asked
   if s.concurrency then
-    return ("closed loop: %d clients, each waiting for its answer before the next request; "
-      .. "latency hides what waiting clients would have seen"):format(s.concurrency)
+    return ("CLOSED LOOP: %d clients, each waiting for its answer before its next request: when the "
+      .. "server is slow they ask less, and these latencies hide what others would have waited"
+      ):format(s.concurrency)
   end
   return ("open loop: %s requests, %s/s asked (%s), %s/s reached, seed %s"):format(
     number(asked.requests), number(asked.rps), s.arrival, number(result.reached.rps), s.seed)

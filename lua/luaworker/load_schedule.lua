@@ -44,16 +44,26 @@ end
 function schedule.parse_stages(text, seconds_of)
   local stages = {}
   for part in (text .. ","):gmatch "([^,]*)," do
-    local duration, from, to = part:match "^%s*([%d.]+%a*):([%d.]+)%-?([%d.]*)%s*$"
+    local duration, rates = part:match "^%s*([%d.]+%a*):([%d.-]+)%s*$"
     local seconds = duration and seconds_of(duration)
-    from = tonumber(from)
-    to = to == "" and from or tonumber(to)
+    local from, to = (rates or ""):match "^([%d.]+)%-([%d.]+)$"
+    from = tonumber(from or rates)
+    to = to and tonumber(to) or from
     if not (seconds and from and to) or seconds <= 0 then
       return nil, ("expected DURATION:RATE or DURATION:FROM-TO, got %q"):format(part)
     end
     stages[#stages + 1] = { seconds = seconds, from = from, to = to }
   end
   return stages
+end
+
+--- Whether anything at all is sent in these stages.
+function schedule.has_some(stages)
+  local sum = 0
+  for _, stage in ipairs(stages) do
+    sum = sum + stage_count(stage)
+  end
+  return sum > 0
 end
 
 local function total_seconds(stages)
@@ -118,6 +128,13 @@ end
 function schedule.seconds(settings)
   if settings.stages then return total_seconds(settings.stages) end
   return settings.duration_s
+end
+
+--- The first rate of these stages that is above 0.
+function schedule.first_rate(stages)
+  for _, stage in ipairs(stages) do
+    if stage.from > 0 or stage.to > 0 then return stage.from > 0 and stage.from or stage.to end
+  end
 end
 
 --- The rate asked for at this moment, requests a second.

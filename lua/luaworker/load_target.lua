@@ -1,87 +1,43 @@
 -- SPDX-License-Identifier: MIT
 -- Where a load test's requests go: straight to a URL, or to the workers that an autoscaler names,
 -- with all that clients do there: polling for a route, trying again after 429 and after a worker
--- that died. A target sends one request and fills in its record. Called by load_engine.lua.
+-- that died, sessions. A target sends one request and fills in its record. Called by
+-- load_engine.lua.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
+local client_route = require "luaworker.client_route"
 local http = require "luaworker.http"
 local json = require "luaworker.json"
+local record = require "luaworker.load_record"
 local shot = require "luaworker.shot"
 
 local target = {}
 
 local now = base.C.lw_api_now
-local POLL_S, ROUTE_CALL_S, RETRY_AFTER_S = 1, 10, 1
-local DEAD_WORKERS_MAX = 3
+local CALL_S, SLICE_S = 10, 0.2
+local DEAD_WORKERS_MAX, AFTER_DEATH_S = 3, 0.25
+local SESSION_S, SESSION_WORKLOAD = 600, 100
 
--- Filling a record --
+local origins = {} -- names of servers, by URL
 
-local function class_of(result)
-  if result.outcome ~= "ok" then return result.outcome end
-  return result.status >= 200 and result.status < 300 and "ok" or "http " .. result.status
-end
-
--- The last `"usage": {...}` of the text. Nothing here looks at a byte more than a few times.
-local function last_usage(text)
-  local at, from = nil, 1
-  while true do
-    local found, stop = text:find('"usage"', from, true)
-    if not found then break end
-    at, from = found, stop + 1
+local function origin_of(url)
+  local origin = origins[url]
+  if not origin then
+    origin = url:match "^%a+://[^/]+" or url:match "^unix:[^:]*" or url
+    origins[url] = origin
   end
-  return at and text:match('^"usage"%s*:%s*(%b{})', at)
+  return origin
 end
 
--- What the model counted itself, or the events that came.
-local function fill_tokens(record, result)
-  local usage = last_usage(result:tail())
-  local counted = usage and tonumber(usage:match '"completion_tokens"%s*:%s*(%d+)')
-  if counted then
-    record.tokens, record.tokens_from = counted, "usage"
-  elseif result.is_stream then
-    record.tokens, record.tokens_from = result.events, "events"
-  end
+local function join(url, path)
+  return (url:find "^unix:[^:]*$" and url .. ":" or url) .. path
 end
 
-local function error_of(result, class)
-  if class:find "^http" then
-    return (result:tail():sub(1, 200):gsub("%s+", " "))
-  end
-  return result.error
-end
-
--- run.start: the clock when the first request was due.
-local function fill(run, record, result, due)
-  local class = class_of(result)
-  record.class, record.status = class, result.status
-  record.sent, record.ended = result.started - run.start, result.ended - run.start
-  record.queue, record.bytes = result.started - due, result.bytes
-  record.connect = not result.reused and result.dns_s + result.connect_s or nil
-  record.tls = result.tls_s > 0 and result.tls_s or nil
-  record.longest_gap = result.longest_gap
-  if result.retried then record.retries = (record.retries or 0) + 1 end
-  record.e2e, record.service = result.ended - due, result.ended - result.started
-  if result.head > 0 then record.ttfb = result.head - result.started end
-  if result.first > 0 then record.ttft = result.first - due end
-  if class == "ok" then
-    fill_tokens(record, result)
-  else
-    record.error = error_of(result, class)
-  end
-end
-
---- There is no answer: why, as a class of outcomes and a sentence.
-function target.fail(run, record, due, class, text)
-  local moment = now()
-  record.class, record.error = class, text
-  record.ended, record.e2e, record.longest_gap = moment - run.start, moment - due, 0
-end
-
-local function post(run, record, due, url, body)
-  run.recorder:post(now() - run.start)
-  record.worker = url:match "^(%a+://[^/]+)" or url
+local function post(run, one, due, url, body)
+  if not one.worker then run.recorder:post(now() - run.start) end
+  one.worker = origin_of(url)
   local result = shot.post(url, body, run.shot_options)
-  fill(run, record, result, due)
+  record.fill(one, run, result, due)
   return result
 end
 
@@ -90,21 +46,28 @@ end
 local Direct = {}
 Direct.__index = Direct
 
---- To `url`. is_bare: the payload alone; else in an envelope with an empty signature, for workers
---- that check none. body_of: the member of a payload that is sent.
-function target.direct(url, is_bare, body_of)
-  return setmetatable({ url = url, is_bare = is_bare, body_of = body_of or "json" }, Direct)
+--- To `path` at `url`. is_bare: the payload alone; else in an envelope with an empty signature, for
+--- workers that check none. body_of: the member of a payload that is sent.
+function target.direct(url, path, is_bare, body_of)
+  return setmetatable({ url = join(url, path), is_bare = is_bare, body_of = body_of or "json" },
+    Direct)
 end
 
-local ENVELOPE = '{"auth_data":{"cost":%.17g,"endpoint":"load","reqnum":%d,"request_idx":%d,'
-  .. '"signature":"","url":""},"payload":%s}'
+local AUTH = '{"cost":%.17g,"endpoint":"load","reqnum":%d,"request_idx":%d,"signature":"","url":""}'
 
-function Direct:send(run, record, one, due)
-  local body = one[self.body_of]
+function Direct.open()
+  return true
+end
+
+function Direct.close() end
+
+function Direct:send(run, one, payload, due)
+  local body = payload[self.body_of]
   if not self.is_bare then
-    body = ENVELOPE:format(one.workload, record.index, record.index, body)
+    local auth = AUTH:format(payload.workload, one.index, one.index)
+    body = client_route.envelope(auth, body)
   end
-  post(run, record, due, self.url, body)
+  post(run, one, due, self.url, body)
 end
 
 -- By an autoscaler --
@@ -112,131 +75,157 @@ end
 local Autoscaled = {}
 Autoscaled.__index = Autoscaled
 
---- settings: url, key, endpoint, route_timeout_s; path: the workers' route.
-function target.autoscaled(settings, path)
+--- settings: url, endpoint_key, endpoint, route_timeout_s, session; path: the workers' route;
+--- is_bare: they want the payload alone.
+function target.autoscaled(settings, path, is_bare)
   return setmetatable({
-    url = settings.url, key = settings.key, endpoint = settings.endpoint, path = path,
-    patience_s = settings.route_timeout_s,
+    url = settings.url, key = settings.endpoint_key,
+    id = settings.endpoint_id or settings.endpoint, path = path, is_bare = is_bare,
+    patience_s = settings.route_timeout_s, in_session = settings.session,
+    asker = client_route.new(settings.url, settings.endpoint_key, settings.endpoint),
+    session_options = { timeout = { connect = 5, total = CALL_S } },
   }, Autoscaled)
 end
 
-function Autoscaled:ask(path, body)
-  local response, err = http.post(self.url .. path, {
-    headers = { Authorization = "Bearer " .. self.key }, json = body,
-    timeout = { connect = 5, total = ROUTE_CALL_S },
-  })
-  if not response then return nil, err end
-  local ok, text = pcall(response.body, response)
-  if not ok then return nil, tostring(text) end
-  if response.status ~= 200 then
-    return nil, ("the autoscaler answered %d: %s"):format(response.status, text:sub(1, 200))
-  end
-  return text
-end
-
--- One look: the route and its text as it came (some signatures are over its numbers as they are
--- spelled), or nil, why, and perhaps that it is final.
-local function look_for_route(self, body)
-  local text, err = self:ask("/route/", body)
-  if not text then return nil, err, true end
-  local route, wrong = json.decode(text)
-  if type(route) ~= "table" then
-    return nil, "the autoscaler's answer is not a JSON object: " .. tostring(wrong), true
-  end
-  if type(route.url) == "string" then return route, text end
-  body.request_idx = route.request_idx or body.request_idx
-  return nil, "no worker is free: " .. tostring(route.status)
-end
-
---- Polls until a worker is free, at the longest until `deadline`.
-function Autoscaled:get_route(run, cost, deadline)
-  local body = {
-    endpoint = self.endpoint, api_key = self.key, cost = cost, request_idx = 0,
-    replay_timeout = 60,
-  }
+-- Polls until a worker is free or the run is stopped.
+local function get_route(self, run, cost, deadline)
   local is_waiting = false
-  while true do
-    local route, text, is_final = look_for_route(self, body)
-    if route or is_final or now() > deadline then
-      if is_waiting then run.recorder.waiting = run.recorder.waiting - 1 end
-      return route, text
-    end
+  local route, text = self.asker:get(cost, deadline, function()
     if not is_waiting then
       is_waiting = true
       run.recorder.waiting = run.recorder.waiting + 1
     end
-    await.sleep(POLL_S)
-  end
+    return run.stopping
+  end)
+  if is_waiting then run.recorder.waiting = run.recorder.waiting - 1 end
+  return route, text
 end
 
--- Whether a client would try again: told to come later, or the worker is gone and had not begun.
-local function wants_retry(result, deaths)
-  if result.outcome == "ok" then return result.status == 429 end
-  return (result.outcome == "connect" or result.outcome == "broken") and result.head == 0
-    and deaths < DEAD_WORKERS_MAX
-end
+-- Sessions: all requests have one; it ends with its worker, and then the next request opens another
 
-local function wait_before_retry(result)
-  if result.outcome ~= "ok" then return end
-  await.sleep(tonumber(result:header "retry-after") or RETRY_AFTER_S)
-end
-
-local function envelope(text, one, session_id)
-  local session = session_id and ',"session_id":' .. json.encode(session_id) or ""
-  return ('{"auth_data":%s,"payload":%s%s}'):format(text, one.json, session)
-end
-
-function Autoscaled:send(run, record, one, due)
-  local deadline, deaths = now() + self.patience_s, 0
-  record.route = 0
-  while true do
-    local begun, session = now(), self.session
-    local route, text = session and session.route, session and session.text
-    if not route then route, text = self:get_route(run, one.workload, deadline) end
-    record.route = record.route + now() - begun
-    if not route then return target.fail(run, record, due, "route", text) end
-    local result = post(run, record, due, route.url .. self.path,
-      envelope(text, one, session and session.id))
-    if not wants_retry(result, deaths) or now() > deadline then return end
-    if result.outcome ~= "ok" then deaths = deaths + 1 end
-    record.retries = (record.retries or 0) + 1
-    wait_before_retry(result)
-  end
-end
-
--- Sessions --
-
---- Opens a session for all requests to come. True, or nil and why not.
-function Autoscaled:open_session(run, lifetime_s)
-  local route, text = self:get_route(run, 100, now() + self.patience_s)
+local function open_session(self, run, deadline)
+  local route, text = get_route(self, run, SESSION_WORKLOAD, deadline)
   if not route then return nil, text end
-  local body = ('{"auth_data":%s,"payload":{"lifetime":%d}}'):format(text, lifetime_s)
-  local result = shot.post(route.url .. "/session/create", body, run.shot_options)
+  local body = ('{"auth_data":%s,"payload":{"lifetime":%d}}'):format(text, SESSION_S)
+  local result = shot.post(route.url .. "/session/create", body, self.session_options)
   local answer = result.outcome == "ok" and json.decode(result:tail())
-  if result.status ~= 201 or type(answer) ~= "table" then
-    return nil, ("no session at %s: %s"):format(route.url,
-      result.outcome == "ok" and result:tail():sub(1, 200) or result.error)
+  if result.status ~= 201 or type(answer) ~= "table" or type(answer.session_id) ~= "string" then
+    return nil, ("no session at %s: %s"):format(route.url, result.outcome == "ok"
+      and ("it answered %d: %s"):format(result.status, result:tail():sub(1, 200)) or result.error)
   end
-  self.session = { id = answer.session_id, route = route, text = text }
-  return true
+  return { id = answer.session_id, route = route, text = text }
 end
 
-function Autoscaled:close_session(run)
+-- The session that all share; one opens it, others wait for that. Or nil and why not.
+local function need_session(self, run, deadline)
+  while self.opening do
+    await.sleep(SLICE_S / 10)
+  end
+  if self.session then return self.session end
+  self.opening = true
+  local session, why = open_session(self, run, deadline)
+  self.opening, self.session = false, session
+  return session, why
+end
+
+--- Before the first request, if there is something to open: true, or nil and why it can't be.
+function Autoscaled:open(run)
+  if not self.in_session then return true end
+  local session, why = need_session(self, run, now() + self.patience_s)
+  return session and true, why
+end
+
+--- At the end of all.
+function Autoscaled:close()
   local session = self.session
   if not session then return end
   self.session = nil
   local body = ('{"session_id":%s,"session_auth":%s}'):format(json.encode(session.id), session.text)
-  shot.post(session.route.url .. "/session/end", body, run.shot_options)
+  shot.post(session.route.url .. "/session/end", body, self.session_options)
 end
+
+-- The request itself
+
+-- Where to post to, and with what: { url, text, session }; or nil and why not.
+local function find_worker(self, run, one, cost, deadline)
+  if not self.in_session then
+    local begun = now()
+    local route, text = get_route(self, run, cost, deadline)
+    one.route = (one.route or 0) + now() - begun
+    return route and { url = route.url, text = text }, text
+  end
+  local session, why = need_session(self, run, deadline)
+  return session and { url = session.route.url, text = session.text, session = session }, why
+end
+
+local function is_dead(result)
+  return (result.outcome == "connect" or result.outcome == "broken") and result.head == 0
+end
+
+-- Whether a client would try again, after how many seconds: when it was told to come later, when
+-- the worker is gone and had not begun, when its session has ended.
+local function retry_after(result, deaths)
+  if is_dead(result) then
+    return deaths <= DEAD_WORKERS_MAX and AFTER_DEATH_S * 2 ^ (deaths - 1) or nil
+  elseif result.outcome ~= "ok" then
+    return nil
+  elseif result.status == 429 then
+    return client_route.retry_after(result)
+  end
+end
+
+-- False when the run was stopped meanwhile.
+local function sleep(run, seconds)
+  local ending = now() + seconds
+  while not run.stopping and now() < ending do
+    await.sleep(math.min(SLICE_S, math.max(ending - now(), 0)))
+  end
+  return not run.stopping
+end
+
+local function body_for(self, worker, payload)
+  if self.is_bare then return payload.json end
+  return client_route.envelope(worker.text, payload.json, worker.session and worker.session.id)
+end
+
+-- One try. How long to wait before the next one; nil: it is over.
+local function try(self, run, one, payload, due, deadline)
+  local worker, why = find_worker(self, run, one, payload.workload, deadline)
+  if not worker then
+    record.fail(one, run, due, run.stopping and "cancelled" or "route", why)
+    return nil
+  end
+  local result = post(run, one, due, worker.url .. self.path, body_for(self, worker, payload))
+  local lost = worker.session and (is_dead(result) or result.status == 410)
+  if lost and self.session == worker.session then self.session = nil end
+  if is_dead(result) or lost then one.deaths = (one.deaths or 0) + 1 end
+  if lost and result.status == 410 and one.deaths <= DEAD_WORKERS_MAX then return 0 end
+  return retry_after(result, one.deaths)
+end
+
+function Autoscaled:send(run, one, payload, due)
+  local deadline = now() + self.patience_s
+  while true do
+    local wait_s = try(self, run, one, payload, due, deadline)
+    if not wait_s or now() + wait_s > deadline or not sleep(run, wait_s) then return end
+    one.retries = (one.retries or 0) + 1
+  end
+end
+
+-- Its workers --
 
 -- What autoscalers say of a worker that has come up and not failed.
 local able = { idle = true, ready = true, active = true, loaded = true, working = true }
 
 --- How many workers could take work, as far as the autoscaler tells: nil when it does not.
 function Autoscaled:count_workers()
-  local text = self:ask("/get_endpoint_workers/", { id = self.endpoint, api_key = self.key })
-  local list = text and json.decode(text)
-  if type(list) ~= "table" then return nil end
+  local response = http.post(self.url .. "/get_endpoint_workers/", {
+    headers = { Authorization = "Bearer " .. self.key }, json = { id = self.id, api_key = self.key },
+    timeout = { connect = 5, total = CALL_S },
+  })
+  if not response then return nil end
+  local ok, list = pcall(response.json, response)
+  if not ok or response.status ~= 200 or type(list) ~= "table" then return nil end
   local count = 0
   for _, one in ipairs(list) do
     if type(one) == "table" and able[tostring(one.status):lower()] then count = count + 1 end

@@ -261,9 +261,14 @@ function words.source(seed)
   return shared_source
 end
 
+--- From now on the words that differ each time are those of this seed.
+function words.seed(seed)
+  shared_source = source_from(seed)
+end
+
 --- `n` random words with spaces between, at most a million.
 function words.sample(n, seed)
-  if type(n) ~= "number" or not (n <= SAMPLE_MOST) then
+  if type(n) ~= "number" or n ~= n or n > SAMPLE_MOST then
     error("words.sample: expected a number up to 1000000, got " .. base.show(n), 2)
   end
   local next_word = words.source(seed)

@@ -1,130 +1,88 @@
 -- SPDX-License-Identifier: MIT
 -- `luaworker call SCRIPT ROUTE`: one request, the way a client makes it. Asks the autoscaler for a
 -- worker, posts the payload there and writes the answer to standard output as it comes.
-local worker = require "luaworker"
-local now = require("luaworker.base").C.lw_api_now
+local base = require "luaworker.base"
 local cli = require "luaworker.cli"
+local client_payloads = require "luaworker.client_payloads"
+local client_route = require "luaworker.client_route"
+local console = require "luaworker.client_console"
 local failure = require "luaworker.failure"
 local http = require "luaworker.http"
-local sandbox = require "luaworker.sandbox"
 
-local DEFAULT_WORKLOAD = 100
 local WAIT_FOR_WORKER_S = 60
-local POLL_S = 1
 
 local options = cli.parse(arg, {
   usage = "luaworker call",
   about = "Asks an autoscaler for a worker, as clients do, sends it one request and prints\n"
     .. "the answer as it comes. Ends with 0 when that is a 2xx.",
   operands = { "SCRIPT", "ROUTE" },
-  { "json", "PAYLOAD", "the payload (default: the script's for_test of that route)" },
+  { "json", "PAYLOAD", "the payload, or @FILE (default: the script's sample for that route)" },
+  { "stream", nil, 'ask for a stream: "stream": true in the payload' },
   { "autoscaler", "URL", "whom to ask for a worker", default = "http://127.0.0.1:8081" },
+  { "cloud", nil, "ask the one at " .. console.AUTOSCALER .. ", with an account's or endpoint's key" },
+  { "console", "URL", "where an account's key is exchanged for the endpoint's" },
   { "endpoint", "NAME", "the endpoint's name (default: the script's file name)", alias = "e" },
-  { "key", "KEY", "the API key", alias = "k", default = "local" },
+  { "key", "KEY", "the API key (default: VAST_API_KEY, API_KEY)", alias = "k" },
+  { "insecure", nil, "don't check certificates" },
+  { "ca", "FILE", "PEM certificates to check with, besides the system's" },
 })
 local script, path = options[1], options[2]
 if path:sub(1, 1) ~= "/" then path = "/" .. path end
-local endpoint = options.endpoint or script:match "[^/]*$":gsub("%.lua$", "")
+
+local tidy_up = function() end
 
 --- Ends the program with one line on standard error.
 local function fail(format, ...)
+  tidy_up()
   cli.fail(1, format, ...)
 end
 
---- What the script gave to worker.backend. Runs the script, offers nothing.
-local function read_script()
-  local text, err = worker.file.read(script)
-  if not text then fail("%s", err) end
-  local chunk, wrong = sandbox.compile(script, text, "serve")
-  if not chunk then fail("%s", wrong) end
-  local definition = chunk()
-  if type(definition) ~= "table" or not definition.opts then
-    fail("%s does not return worker.backend { ... }", script)
-  end
-  return definition.opts
-end
-
---- The options of the script's POST route at `path`.
-local function find_route(definition)
-  local known = {}
-  for _, route in ipairs(definition.routes) do
-    if route.method == "POST" and route.path == path then return route.opts end
-    if route.method == "POST" then known[#known + 1] = route.path end
-  end
-  fail("%s has no POST route %s; it has %s", script, path, table.concat(known, ", "))
-end
-
---- What the route would be benchmarked with; nil when it names nothing.
-local function test_payload(route)
-  local bench = route.benchmark or {}
-  local make = route.make_benchmark_payload or bench.generator
-    or route.payload and route.payload.for_test
-  if make then return make() end
-  return bench.dataset and bench.dataset[1]
-end
-
-local function workload_of(definition, route, payload)
-  local count = route.count_workload or route.payload and route.payload.count_workload
-    or definition.count_workload
-  if type(count) == "number" then return count end
-  local workload = count and count(payload)
-  return type(workload) == "number" and workload or DEFAULT_WORKLOAD
-end
-
---- The payload to send and its workload.
 local function choose_payload()
+  local given, wrong
   if options.json then
-    local payload, err = worker.json.decode(options.json)
-    if payload == nil then fail("--json is not JSON: %s", err) end
-    return payload, DEFAULT_WORKLOAD
+    given, wrong = client_payloads.parse(options.json)
+    if not given then cli.fail(2, "--json: %s", wrong) end
   end
-  local definition = read_script()
-  local route = find_route(definition)
-  local payload = type(route) == "table" and test_payload(route)
-  if not payload then fail("%s has no test payload for %s; give one with --json", script, path) end
-  return payload, workload_of(definition, route, payload)
+  local source, err = client_payloads.open(script, path, given)
+  if not source then fail("%s", err) end
+  local ok, payload = pcall(source.make, source, options.stream)
+  if not ok then fail("%s: %s", script, tostring(payload)) end
+  return payload, source.is_bare
 end
 
-local function ask_route(body)
-  local response, err = http.post(options.autoscaler .. "/route/", {
-    headers = { Authorization = "Bearer " .. options.key },
-    json = body,
-    timeout = { connect = 5, total = 10 },
-  })
-  if not response then fail("%s", err) end
-  if response.status ~= 200 then
-    fail("the autoscaler answered %d: %s", response.status, response:body())
-  end
-  local text = response:body()
-  local route, wrong = worker.json.decode(text)
-  if type(route) == "table" then return route, text end
-  fail("the autoscaler's answer is not a JSON object: %s", tostring(wrong))
+--- Whom to ask, with which key, for which endpoint.
+local function read_target()
+  local target = {
+    production = options.cloud, insecure = options.insecure, ca = options.ca,
+    url = options.cloud and console.AUTOSCALER or options.autoscaler:gsub("/+$", ""),
+    console = options.console or options.cloud and console.URL or nil,
+    key = options.key or console.key_of_environment() or "local",
+    endpoint = options.endpoint or client_payloads.endpoint_of(script),
+  }
+  local wrong, err
+  tidy_up, wrong = console.set_trust(target)
+  if not tidy_up then cli.fail(1, "%s", wrong) end
+  target.key, err = console.endpoint_key(target)
+  if not target.key then fail("%s", err) end
+  return target
 end
 
---- Polls until a worker is free; its auth_data, and the text of it as it came: some signatures are
---- over its numbers as they are spelled.
 local function get_route(cost)
-  local body = { endpoint = endpoint, api_key = options.key, cost = cost, request_idx = 0 }
-  local deadline = now() + WAIT_FOR_WORKER_S
+  local target = read_target()
   local said
-  repeat
-    local route, text = ask_route(body)
-    if route.url then return route, text end
-    body.request_idx = route.request_idx or body.request_idx
-    if route.status ~= said then
-      said = route.status
-      io.stderr:write("waiting for a worker: ", tostring(said), "\n")
-    end
-    worker.sleep(POLL_S)
-  until now() > deadline
-  fail("no worker became free in %d s (%s)", WAIT_FOR_WORKER_S, tostring(said))
+  local asker = client_route.new(target.url, target.key, target.endpoint)
+  local deadline = base.C.lw_api_now() + WAIT_FOR_WORKER_S
+  local route, text = asker:get(cost, deadline, function(why)
+    if why ~= said then io.stderr:write(why, "\n") end
+    said = why
+  end)
+  if not route then fail("%s", text) end
+  return route, text
 end
 
-local function post_to_worker(payload, route, route_text)
-  local response, err = http.post(route.url .. path, {
-    headers = { ["Content-Type"] = "application/json" },
-    body = ('{"auth_data":%s,"payload":%s}'):format(route_text, worker.json.encode(payload)),
-    timeout = { connect = 5 },
+local function post_to_worker(url, body)
+  local response, err = http.post(url .. path, {
+    headers = { ["Content-Type"] = "application/json" }, body = body, timeout = { connect = 5 },
   })
   if not response then fail("%s", err) end
   return response
@@ -147,10 +105,16 @@ local function print_answer(response)
   fail("the answer broke off: %s", tostring(err))
 end
 
-local payload, cost = choose_payload()
-local response = post_to_worker(payload, get_route(cost))
+local payload, is_bare = choose_payload()
+local route, text = get_route(payload.workload)
+local body = is_bare and payload.json or client_route.envelope(text, payload.json)
+local response = post_to_worker(route.url, body)
 print_answer(response)
-if response.status < 200 or response.status > 299 then
+if response.status == 429 then
+  local after = response.headers["retry-after"]
+  fail("%s has too much to do (429)%s", path, after and "; come again in " .. after .. " s" or "")
+elseif response.status < 200 or response.status > 299 then
   fail("%s answered with status %d", path, response.status)
 end
+tidy_up()
 cli.exit(0)

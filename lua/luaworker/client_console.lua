@@ -1,0 +1,106 @@
+-- SPDX-License-Identifier: MIT
+-- What a client asks the cloud before it begins: the endpoint's own key for an account's key, and
+-- the root certificate that workers' certificates are signed with. Called by `luaworker call` and
+-- load tests.
+local base = require "luaworker.base"
+local file = require "luaworker.file"
+local http = require "luaworker.http"
+local json = require "luaworker.json"
+
+local console = {
+  AUTOSCALER = "https://run.vast.ai", LOCAL = "http://localhost:8081",
+  URL = "https://console.vast.ai",
+}
+
+local ROOT_PATH = "/static/jvastai_root.cer"
+local SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+local CALL_S = 10
+
+local function get(settings, path)
+  local response, err = http.get(settings.console .. path, {
+    headers = { Authorization = "Bearer " .. settings.key },
+    timeout = { connect = 5, total = CALL_S },
+  })
+  if not response then return nil, err end
+  local ok, text = pcall(response.body, response)
+  if not ok then return nil, tostring(text) end
+  if response.status ~= 200 then
+    return nil, ("%s answered %d: %s"):format(settings.console, response.status, text:sub(1, 200))
+  end
+  return text
+end
+
+--- The key from the environment, where none was given.
+function console.key_of_environment()
+  local key = os.getenv "VAST_API_KEY" or os.getenv "API_KEY"
+  return key ~= "" and key or nil
+end
+
+--- The key that /route/ wants: the endpoint's, looked up at settings.console with the account's
+--- settings.key; that one itself where no console is to be asked. Or nil and why not. Sets
+--- settings.endpoint_id when it is told.
+function console.endpoint_key(settings)
+  if not settings.console then return settings.key end
+  local text, err = get(settings, "/api/v0/endptjobs/?client_id=me")
+  if not text then return nil, "can't look up the endpoint's key: " .. err end
+  local answer = json.decode(text)
+  local list = type(answer) == "table" and answer.results
+  if type(list) ~= "table" then
+    return nil, settings.console .. " did not answer with a list of endpoints"
+  end
+  local names = {}
+  for i, one in ipairs(list) do
+    if one.endpoint_name == settings.endpoint then
+      settings.endpoint_id = one.id
+      return one.api_key
+    end
+    names[i] = tostring(one.endpoint_name)
+  end
+  return nil, ('this key has no endpoint "%s"; it has %s'):format(settings.endpoint,
+    #names > 0 and table.concat(names, ", ") or "none")
+end
+
+-- PEM certificates to be trusted besides the system's; nil: none. Or nil and what is wrong.
+local function more_certificates(settings)
+  if settings.ca then return file.read(settings.ca) end
+  if not settings.production then return nil end
+  local text, err = get(settings, ROOT_PATH)
+  if text and text:find("-----BEGIN CERTIFICATE-----", 1, true) then return text end
+  io.stderr:write("the cloud's root certificate can't be had: ",
+    err or settings.console .. ROOT_PATH .. " is not one", "\n")
+end
+
+local function trust(path)
+  if base.C.lw_api_http_trust(path, #path, 0) == base.OK then return true end
+  return nil, base.last_error()
+end
+
+--- From now on servers' certificates are checked with the system's and those of settings.ca or,
+--- with settings.production, of the cloud; with settings.insecure not at all. Returns a function
+--- that tidies up at the end, or nil and what is wrong.
+function console.set_trust(settings)
+  local function nothing() end
+  if settings.insecure then
+    base.C.lw_api_http_trust("", 0, 1)
+    return nothing
+  end
+  local more, wrong = more_certificates(settings)
+  if not more then
+    if wrong then return nil, wrong end
+    return nothing
+  end
+  if settings.ca then
+    local ok, mistake = trust(settings.ca)
+    if not ok then return nil, mistake end
+  end
+  local path = os.tmpname()
+  local out = assert(io.open(path, "wb"))
+  out:write(file.read(SYSTEM_BUNDLE) or "", "\n", more)
+  out:close()
+  local ok, mistake = trust(path)
+  if ok then return function() os.remove(path) end end
+  os.remove(path)
+  return nil, mistake
+end
+
+return console
