@@ -27,8 +27,8 @@ struct lw_request *lw_api_task_request(void);
 /* The number given to lw_api_route_add (for a request) or lw_api_task_spawn; 0 for the main task.
  */
 int lw_api_task_job(void);
-/* Starts a task that will find `job` in lw_api_task_job(). LW_OK, LW_LIMIT; LW_CANCELLED when the VM
- * closes: no task of it could end the others then. */
+/* Starts a task that will find `job` in lw_api_task_job(). LW_OK, LW_LIMIT; LW_CANCELLED when the
+ * VM closes: no task of it could end the others then. */
 int lw_api_task_spawn(int job);
 /* The same, and it is cancelled when the running task ends or is cancelled. */
 int lw_api_task_spawn_child(int job);
@@ -97,9 +97,9 @@ enum {
   LW_FAILED_WORKLOAD, /* a count_workload, after which the request goes on */
   LW_FAILED_JOB,      /* start, benchmark or spawn: in `hook` */
 };
-/* Something of the script failed: a log line (few, when it comes again and again) and a count. route
- * and request_id: of the running task's request, or of the one that started the task, or "". `at`:
- * file:line. traceback: a line for each of the script's functions, or "". */
+/* Something of the script failed: a log line (few, when it comes again and again) and a count.
+ * route and request_id: of the running task's request, or of the one that started the task, or "".
+ * `at`: file:line. traceback: a line for each of the script's functions, or "". */
 void lw_api_hook_failed(int what, const char *route, const char *hook, const char *at,
                         const char *request_id, const char *text, size_t n, const char *traceback,
                         size_t traceback_n);
