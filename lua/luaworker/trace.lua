@@ -137,10 +137,18 @@ function trace.place(frames)
   end
 end
 
-local function show(frame, hook, f)
+-- Of a frame that was read from text the library's name for it is all that is known: `respond`.
+local function is_inside(frame, f)
+  local info = f and getinfo(f, "S")
+  return info and frame.short == info.short_src and frame.line >= info.linedefined
+    and frame.line <= info.lastlinedefined
+end
+
+local function show(frame, hook, f, is_last)
   if frame.note then return "(" .. frame.note .. ")" end
   if frame.other then return frame.other .. ": in " .. frame.name end
-  local name = f and frame.f == f and hook or frame.name
+  local is_hook = f and frame.f == f or is_last and not frame.f and is_inside(frame, f)
+  local name = is_hook and hook or frame.name
   return ("%s:%d: in %s"):format(frame.place, frame.line,
     name or "function at line " .. frame.start)
 end
@@ -151,7 +159,7 @@ function trace.lines(frames, hook, f)
   for i, frame in ipairs(frames) do
     local is_shown = n <= SHOWN_MOST or i <= SHOWN_MOST / 2 or i > n - SHOWN_MOST / 2
     if is_shown then
-      out[#out + 1] = show(frame, hook, f)
+      out[#out + 1] = show(frame, hook, f, i == n)
     elseif i == SHOWN_MOST / 2 + 1 then
       out[#out + 1] = ("(... %d more ...)"):format(n - SHOWN_MOST)
     end
