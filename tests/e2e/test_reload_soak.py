@@ -129,9 +129,19 @@ class Soak:
         self.worker, self.load, self.versions = worker, load, versions
         self.broken, self.seconds = 0, []
 
-    def metric(self, name):
+    def metrics(self, *names):
         text = self.worker.ask_internal("GET", "/metrics").body.decode()
-        return float(re.search(rf"^luaworker_{name} (\S+)$", text, re.M)[1])
+        find = lambda name: re.search(rf"^luaworker_{re.escape(name)} (\S+)$", text, re.M)[1]
+        return [float(find(name)) for name in names]
+
+    def metric(self, name):
+        return self.metrics(name)[0]
+
+    def slow_turns(self):
+        """Turns of the worker's loop so far that took longer than 10, 25 and 100 ms."""
+        buckets = [f'loop_lag_seconds_bucket{{le="{s}"}}' for s in ("0.01", "0.025", "0.1", "+Inf")]
+        *within, total = self.metrics(*buckets)
+        return [int(total - n) for n in within]
 
     def reload_well(self):
         """Writes and signals, and goes on loading until a request was answered by the new one."""
@@ -173,7 +183,7 @@ def test_reloads_under_load(start, tmp_path):
     load.begin(spread=CHUNKS * INTERVAL)
     load.run_until(lambda: load.open_streams == STREAMS, "all streams", PATIENCE)
     load.run_for(2)
-    calm, calm_gaps = load.latencies, load.gaps
+    calm, calm_gaps, calm_turns = load.latencies, load.gaps, soak.slow_turns()
     soak.reload_often(max(10, RELOADS // 5))  # warm: spare buffers, coroutines, curl's pool
     warm_kb = worker.memory_kb()
     load.latencies, load.gaps = [], []
@@ -185,7 +195,7 @@ def test_reloads_under_load(start, tmp_path):
     assert soak.metric("generation") == versions.written
     assert soak.metric("reload_failures_total") == soak.broken
     assert soak.metric("lua_heap_bytes") < 4e6
-    end_kb = worker.memory_kb()
+    end_kb, slow_turns = worker.memory_kb(), soak.slow_turns()
     p = lambda values, share: f"{percentile(values, share) * 1000:.1f}"
     print(
         f"\n{versions.written - 1} reloads, {soak.broken} broken; {load.done}; RSS KB: warm {warm_kb},"
@@ -194,6 +204,7 @@ def test_reloads_under_load(start, tmp_path):
         f" reloading {p(shaken, .5)}/{p(shaken, .99)}/{p(shaken, 1)}; longest gap of streams ms"
         f" (p50/max, {INTERVAL * 1000:.0f} are meant): calm {p(calm_gaps, .5)}/{p(calm_gaps, 1)},"
         f" reloading {p(shaken_gaps, .5)}/{p(shaken_gaps, 1)}"
+        f"; turns of the loop over 10, 25, 100 ms: calm {calm_turns}, in all {slow_turns}"
     )
     if not is_sanitized():
         assert end_kb < warm_kb + 4 * 1024, (warm_kb, last_kb, end_kb)
