@@ -116,8 +116,8 @@ function await.yield(...)
   return yield(...)
 end
 
--- A task that has been cancelled or stopped, and a program that exits, end: no pcall of the author's
--- may hold them up, or one in a loop would spin for ever. What was stopped is known by C alone: its
+-- A task that was cancelled or stopped, and a program that exits, end: no pcall of the author's may
+-- hold them up, or one in a loop would spin for ever. What was stopped is known by C alone: its
 -- error has come past handlers, which makes it another one, or is LuaJIT's own for no memory.
 local function is_ending(err)
   return err == await.CANCELLED or err == await.EXIT or C.lw_api_stopped() ~= 0

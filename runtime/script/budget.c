@@ -33,6 +33,7 @@ static struct {
   lua_State *volatile L; /* NULL: no Lua runs */
   volatile sig_atomic_t ticks, stop_after, warn_after;
   volatile sig_atomic_t armed;
+  bool over_memory; /* found so by the hook, which waits for a better place */
   struct other_hook {
     lua_Hook call;
     int mask, count;
@@ -139,32 +140,36 @@ static void stop(lua_State *L, lw_stop why) {
   lua_error(L);
 }
 
-/* Garbage alone shall not count: true when even after a collection it is too much. */
-static bool over_memory(lua_State *L) {
+/* Garbage alone shall not count: it is collected first. */
+static void look_at_memory(lua_State *L) {
   lw_heap *h = at.entry.heap;
-  if (!h->limit || h->used <= h->mark) return false;
+  if (!h->limit || h->used <= h->mark) return;
   lua_gc(L, LUA_GCCOLLECT, 0);
   h->mark = LW_MAX(h->limit / 2, LW_MAX((h->used + h->limit) / 2, h->used + h->limit / 16));
-  return h->used > h->limit;
+  at.over_memory = h->used > h->limit;
 }
 
-/* In the middle of a function of the library is no good place to end it: as long again it may run
- * on until the script's own does. */
-static bool over_time(lua_State *L) {
+/* A function of the library may hold what only C frees: it goes on until it is back in the
+ * script's, but not for ever. */
+static bool may_go_on(lua_State *L) {
   char place[LUA_IDSIZE + 16];
-  int ticks = at.ticks;
-  if (!at.timed || ticks <= at.stop_after) return false;
-  return ticks > 2 * at.stop_after || !find_place(L, place, sizeof place);
+  const lw_heap *h = at.entry.heap;
+  bool much = at.ticks > 2 * at.stop_after && at.timed;
+  return !much && h->used <= h->limit + h->limit / 2 && find_place(L, place, sizeof place);
 }
 
 static void on_hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!at.L) return;
-  bool time = over_time(L);
-  if (time) at.ticks = 0; /* as long again for what unwinds */
+  look_at_memory(L);
+  bool over_time = at.timed && at.ticks > at.stop_after;
+  bool over = over_time || at.over_memory;
+  if (over && may_go_on(L)) return; /* the hook stays */
+  lw_stop why = at.over_memory ? LW_STOP_MEMORY : LW_STOP_TIME;
+  at.over_memory = false;
+  if (over_time) at.ticks = 0; /* as long again for what unwinds */
   disarm(L);
-  if (over_memory(L)) stop(L, LW_STOP_MEMORY);
-  if (time) stop(L, LW_STOP_TIME);
+  if (over) stop(L, why);
 }
 
 /* -- the timer -- */
@@ -276,6 +281,7 @@ void lw_budget_enter(lw_entry entry) {
   at.stop_after = at.hook_ticks * (entry.loading ? LW_LOADING_FACTOR : 1);
   at.warn_after = at.stop_after * SILENT_TIMES;
   at.ticks = 0;
+  at.over_memory = false;
   at.L = entry.L;
 }
 
