@@ -350,6 +350,9 @@ def test_every_name_is_documented_and_exists(start, model, tmp_path):
     model.on("/serial", echo)
     plain.post("/serial")
     assert plain.get("/ping").status == 500  # for the errors of hooks
+    plain.signal(signal.SIGHUP)  # for the duration of a reload
+    plain.wait_counters(generations=1)
+    wait_until(lambda: "luaworker_reload_duration_seconds" in metrics(plain).families, "a reload")
     secure = start(options=["--use-ssl", "--ssl-cert", certificate, "--ssl-key", key])
     families = {**metrics(secure).families, **metrics(plain).families}
     expiry = metrics(secure).get("certificate_expiry_timestamp_seconds")
