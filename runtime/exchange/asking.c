@@ -50,6 +50,7 @@ void lw_asking_init(lw_asking *a, void *easy) {
 void lw_asking_fini(lw_asking *a) {
   free(a->url);
   free(a->applied_ca);
+  free(a->head);
   lw_fields_fini(&a->fields);
   free(a->nodes);
 }
@@ -169,6 +170,35 @@ void lw_asking_apply(lw_asking *a, const lw_asking_terms *terms) {
   apply_trust(a, terms);
   apply_patience(a, terms->connect_ms);
 }
+
+/* A line in curl's notation as it goes out; "Name;" stands for an empty value. */
+static char *put_line(char *out, const char *line) {
+  size_t n = strlen(line);
+  bool empty = n > 0 && line[n - 1] == ';' && !memchr(line, ':', n);
+  memcpy(out, line, n);
+  if (empty) out[n - 1] = ':';
+  memcpy(out + n, "\r\n", 2);
+  return out + n + 2;
+}
+
+lw_span lw_asking_head(lw_asking *a, lw_span host, lw_span path) {
+  const lw_fields *f = &a->fields;
+  size_t most = sizeof a->method.name + path.n + host.n + f->size + 2 * f->count + 100;
+  if (most > a->head_capacity) {
+    a->head_capacity = most + 256;
+    a->head = lw_realloc(a->head, a->head_capacity);
+  }
+  char *out = a->head;
+  out += sprintf(out, "%s %.*s HTTP/1.1\r\nHost: %.*s\r\n", a->method.name, (int)path.n, path.p,
+                 (int)host.n, host.p);
+  const char *line = f->lines;
+  for (size_t i = 0; i < f->count; i++, line += strlen(line) + 1) out = put_line(out, line);
+  if (kind_of(a) == WITH_BODY) out += sprintf(out, "Content-Length: %zu\r\n", a->bytes.n);
+  memcpy(out, "\r\n", 2);
+  return (lw_span){a->head, (size_t)(out + 2 - a->head)};
+}
+
+bool lw_asking_is_head(const lw_asking *a) { return kind_of(a) == HEAD; }
 
 void lw_asking_clear(lw_asking *a) {
   if (a->applied_method.kind == WITH_BODY) {

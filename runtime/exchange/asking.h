@@ -27,6 +27,8 @@ typedef struct lw_asking {
   size_t nodes_capacity;
   lw_body *body; /* NULL once it can't be needed any more */
   lw_span bytes; /* within it */
+  char *head;
+  size_t head_capacity;
 } lw_asking;
 
 typedef struct lw_asking_terms {
@@ -46,5 +48,8 @@ void lw_asking_drop_body(lw_asking *a);
 /* NULL, or why this can't be asked; static text. */
 LW_MUST_CHECK const char *lw_asking_mistake(const lw_asking *a);
 void lw_asking_apply(lw_asking *a, const lw_asking_terms *terms);
+/* For a transport that is not curl, in place of apply: the request's head, until the next call. */
+lw_span lw_asking_head(lw_asking *a, lw_span host, lw_span path);
+bool lw_asking_is_head(const lw_asking *a); /* a HEAD request */
 /* The call is over: forgets all of it that the next one does not share. */
 void lw_asking_clear(lw_asking *a);

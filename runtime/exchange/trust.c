@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static char *read_all(FILE *in, const char *file) {
   unsigned count = 0;
@@ -32,6 +33,14 @@ char *lw_trust_mistake(const char *ca_file) {
   char *why = read_all(in, ca_file);
   fclose(in);
   return why;
+}
+
+char *lw_trust_set(lw_trust *t, const char *ca_file, bool insecure) {
+  char *why = ca_file ? lw_trust_mistake(ca_file) : NULL;
+  if (why) return why;
+  free(t->ca_file);
+  *t = (lw_trust){ca_file ? lw_strdup(ca_file) : NULL, insecure};
+  return NULL;
 }
 
 char *lw_trust_explain(long verify_result, const char *detail, const char *remedy) {

@@ -5,6 +5,13 @@
 
 #include "floor/base.h"
 
+typedef struct lw_trust { /* all zero: the system's authorities */
+  char *ca_file;          /* owned; instead of them */
+  bool insecure;          /* no certificate is looked at */
+} lw_trust;
+/* Copies. NULL, or why the file can't be used (nothing has changed then), to be freed. */
+LW_MUST_CHECK char *lw_trust_set(lw_trust *t, const char *ca_file, bool insecure);
+
 /* NULL when the file holds at least one PEM certificate and nothing that is damaged; else why not,
  * to be freed: "ca.pem: no PEM certificate in it". */
 LW_MUST_CHECK char *lw_trust_mistake(const char *ca_file);

@@ -14,6 +14,7 @@
 #include "exchange/address.h"
 #include "exchange/asking.h"
 #include "exchange/fault.h"
+#include "exchange/lane.h"
 #include "exchange/trust.h"
 #include "loop/multi.h"
 #include "wire/h1_answer.h"
@@ -26,11 +27,6 @@ enum {
   DEFAULT_KEEP_MS = 4000,
 };
 
-typedef struct trust_policy {
-  const char *ca_file; /* NULL: the system's */
-  bool insecure;
-} trust_policy;
-
 typedef enum phase {
   SETUP,
   CONNECTING,
@@ -41,6 +37,8 @@ typedef enum phase {
 
 struct lw_upstream {
   lw_transfer transfer;
+  lw_lane_call lane; /* in its place, when on_lane */
+  bool on_lane;
   lw_list node; /* in the pool */
   lw_wake *wake;
   lw_upstream_sink *sink; /* NULL: the body goes into buf */
@@ -48,7 +46,7 @@ struct lw_upstream {
   lw_timer timer;
   const char *role;
   bool of_model; /* counted */
-  trust_policy *trust;
+  lw_trust *trust;
   phase phase;
   lw_code ending; /* LW_AGAIN until ENDED */
   char *error;    /* owned; NULL: nothing is wrong */
@@ -73,7 +71,7 @@ static struct {
   lw_list idle;
   unsigned idle_count, open_count;
   uint64_t model_bytes, keep_ms;
-  trust_policy of_model, of_servers, of_others;
+  lw_trust of_model, of_servers, of_others;
 } pool = {.idle = {&pool.idle, &pool.idle}, .keep_ms = DEFAULT_KEEP_MS};
 
 /* -- failing -- */
@@ -210,14 +208,28 @@ static void on_timer(lw_timer *timer) {
   }
 }
 
+static void take_out(lw_upstream *u) {
+  if (u->on_lane) {
+    lw_lane_cancel(&u->lane);
+  } else {
+    lw_multi_remove(&u->transfer);
+  }
+}
+
 static void run_stop(lw_wake *wake) {
   lw_upstream *u = LW_CONTAINER_OF(wake, lw_upstream, stop);
   if (u->phase == ENDED) return;
-  lw_multi_remove(&u->transfer);
+  take_out(u);
   fail(u, LW_TIMEOUT, lateness(u, lw_now_ms()));
 }
 
 /* -- curl's callbacks: they only append, note and wake -- */
+
+static void begin_sending(lw_upstream *u) {
+  u->attempts++;
+  u->phase = WAITING;
+  u->sent_ns = lw_now_ns();
+}
 
 /* curl sends once more, by itself, when a reused connection broke before any byte of the answer. It
  * would take another pooled connection, as stale as the first, up to five times: so the second
@@ -229,9 +241,8 @@ static int on_connected(void *user, char *their_ip, char *our_ip, int their_port
   (void)our_port;
   lw_upstream *u = user;
   if (!lw_multi_is_connected(&u->transfer)) return CURL_PREREQFUNC_ABORT;
-  if (++u->attempts > MOST_ATTEMPTS) return CURL_PREREQFUNC_ABORT;
-  u->phase = WAITING;
-  u->sent_ns = lw_now_ns();
+  if (u->attempts == MOST_ATTEMPTS) return CURL_PREREQFUNC_ABORT;
+  begin_sending(u);
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
   return CURL_PREREQFUNC_OK;
 }
@@ -245,6 +256,10 @@ static size_t refuse(lw_upstream *u, const char *why) {
 static void drop_sent_body(lw_upstream *u) {
   curl_off_t sent = 0;
   if (!u->asking.body) return;
+  if (u->on_lane) {
+    if (lw_lane_is_sent(&u->lane)) lw_asking_drop_body(&u->asking);
+    return;
+  }
   curl_easy_getinfo(u->transfer.easy, CURLINFO_SIZE_UPLOAD_T, &sent);
   if ((uint64_t)sent >= u->asking.bytes.n) lw_asking_drop_body(&u->asking);
 }
@@ -314,6 +329,43 @@ static void on_done(lw_transfer *transfer, CURLcode result) {
   }
 }
 
+/* -- a lane's callbacks: the same -- */
+
+static lw_upstream *of_lane(lw_lane_call *c) { return LW_CONTAINER_OF(c, lw_upstream, lane); }
+
+static void lane_sending(lw_lane_call *c) { begin_sending(of_lane(c)); }
+
+static bool lane_line(lw_lane_call *c, lw_span line) {
+  lw_upstream *u = of_lane(c);
+  bool taken = on_header((char *)line.p, 1, line.n, u) == line.n;
+  c->keep_ms = u->transfer.keep_ms;
+  return taken;
+}
+
+static void lane_body(lw_lane_call *c, lw_span bytes) { pour(of_lane(c), bytes); }
+
+static void lane_done(lw_lane_call *c, lw_code code, int os_errno, const char *why) {
+  lw_upstream *u = of_lane(c);
+  if (code == LW_EOF) end(u, code);
+  if (code == LW_IO) fail(u, code, lw_fault_unreachable(os_errno));
+  if (code == LW_CLOSED) fail_lost(u);
+  if (code == LW_PROTOCOL) fail_protocol(u, why ? why : u->refused);
+}
+
+static const lw_lane_ops lane_ops = {lane_sending, lane_line, lane_body, lane_done};
+
+static void start_on_lane(lw_upstream *u, const lw_lane_address *to) {
+  u->lane = (lw_lane_call){
+      .ops = &lane_ops,
+      .answer = &u->answer,
+      .head = lw_asking_head(&u->asking, to->host, to->path),
+      .body = u->asking.bytes,
+      .to_head = lw_asking_is_head(&u->asking),
+      .keep_ms = u->transfer.keep_ms,
+  };
+  lw_lane_start(&u->lane, to);
+}
+
 /* -- the pool -- */
 
 static void set_callbacks(lw_upstream *u) {
@@ -354,7 +406,7 @@ static void clear(lw_upstream *u) {
   u->error = NULL;
   u->wake = NULL;
   u->sink = NULL;
-  u->overdue = u->paused = false;
+  u->overdue = u->paused = u->on_lane = false;
   u->attempts = 0;
   u->received = 0;
   u->started_ns = u->sent_ns = u->first_byte_ns = u->ended_ns = 0;
@@ -420,12 +472,18 @@ void lw_upstream_start(lw_upstream *u) {
     fail(u, LW_IO, lw_printf_dup("can't be called: %s", mistake));
     return;
   }
-  lw_asking_apply(&u->asking, &(lw_asking_terms){u->trust->ca_file, u->trust->insecure,
-                                                 u->timeouts.connect_ms});
+  lw_lane_address to;
+  u->on_lane = u->sink && lw_lane_address_of(lw_span_of(u->asking.url), &to);
   u->transfer.keep_ms = pool.keep_ms;
-  curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
   u->phase = CONNECTING;
   start_timer(u, u->started_ms);
+  if (u->on_lane) {
+    start_on_lane(u, &to);
+    return;
+  }
+  lw_asking_apply(&u->asking, &(lw_asking_terms){u->trust->ca_file, u->trust->insecure,
+                                                 u->timeouts.connect_ms});
+  curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
   lw_multi_add(&u->transfer);
 }
 
@@ -452,7 +510,7 @@ const char *lw_upstream_error(const lw_upstream *u) { return u->error ? u->error
 uint64_t lw_upstream_first_byte_ns(const lw_upstream *u) { return u->first_byte_ns; }
 
 void lw_upstream_close(lw_upstream *u) {
-  if (u->phase != SETUP && u->phase != ENDED) lw_multi_remove(&u->transfer);
+  if (u->phase != SETUP && u->phase != ENDED) take_out(u);
   lw_wake_cancel(&u->stop);
   lw_timer_stop(&u->timer);
   clear(u);
@@ -485,6 +543,14 @@ void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
       .retried = u->attempts > 1,
   };
   if (u->phase == SETUP) return;
+  if (u->on_lane) {
+    uint64_t connected_ns = u->lane.connected_ns;
+    out->connected = connected_ns || u->sent_ns;
+    out->reused = u->lane.reused && u->sent_ns;
+    out->retried = u->lane.retried;
+    if (connected_ns) out->connect_s = (double)(connected_ns - u->started_ns) * 1e-9;
+    return;
+  }
   curl_easy_getinfo(u->transfer.easy, CURLINFO_NUM_CONNECTS, &fresh);
   out->connected = fresh > 0 || u->sent_ns != 0;
   out->reused = fresh == 0 && u->sent_ns != 0;
@@ -499,25 +565,11 @@ void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
 
 /* -- for all calls -- */
 
-static char *set_trust(trust_policy *trust, const char *ca_file, bool insecure) {
-  char *why = ca_file ? lw_trust_mistake(ca_file) : NULL;
-  if (!why) *trust = (trust_policy){ca_file, insecure};
-  return why;
-}
-
 char *lw_upstream_set_trust(const char *ca_file) {
-  return set_trust(&pool.of_model, ca_file, false);
+  return lw_trust_set(&pool.of_model, ca_file, false);
 }
 char *lw_upstream_set_server_trust(const char *ca_file, bool insecure) {
-  static char *kept;
-  char *copy = ca_file ? lw_strdup(ca_file) : NULL, *why;
-  if ((why = set_trust(&pool.of_servers, copy, insecure))) {
-    free(copy);
-    return why;
-  }
-  free(kept);
-  kept = copy;
-  return NULL;
+  return lw_trust_set(&pool.of_servers, ca_file, insecure);
 }
 
 void lw_upstream_set_keepalive(double seconds) {
@@ -531,5 +583,6 @@ void lw_upstream_shutdown(void) {
     destroy(LW_CONTAINER_OF(lw_list_pop(&pool.idle), lw_upstream, node));
   }
   pool.idle_count = 0;
+  lw_lane_shutdown();
   lw_multi_close();
 }

@@ -108,10 +108,9 @@ uint64_t lw_upstream_model_bytes(void);
 
 /* For all calls begun afterwards. ca_file: PEM certificates that https servers are checked with
  * instead of the system's, in calls with the roles "model" and "health check"; NULL: the system's.
- * Borrowed. NULL, or why the file can't be used (nothing has changed then), to be freed. */
+ * Copies. NULL, or why the file can't be used (nothing has changed then), to be freed. */
 LW_MUST_CHECK char *lw_upstream_set_trust(const char *ca_file);
-/* The same for calls with the role "server", the default; insecure: whatever their certificate.
- * Copies. */
+/* The same for calls with the role "server", the default; insecure: whatever their certificate. */
 LW_MUST_CHECK char *lw_upstream_set_server_trust(const char *ca_file, bool insecure);
 /* How long an idle connection is kept for another call, seconds > 0: less than the servers keep
  * theirs, or a request crosses their close on the wire. A server that says a shorter time itself
