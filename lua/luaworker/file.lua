@@ -6,6 +6,7 @@ local standard = require "luaworker.standard"
 
 local file = {}
 
+local PIECE = 64 * 1024
 local DEFAULT_MAX, MOST = 64 * 1024 * 1024, 1024 * 1024 * 1024
 
 local options_shape = schema.record {
@@ -19,6 +20,19 @@ local function is_below(path)
     if part == ".." then return false end
   end
   return true
+end
+
+-- Piece by piece: Lua would take as much memory as is asked for, and its collector pace itself by
+-- that.
+local function read_up_to(handle, most)
+  local pieces, left = {}, most
+  while left > 0 do
+    local piece, why = handle:read(math.min(left, PIECE))
+    if why then return nil, why end
+    if not piece then break end
+    pieces[#pieces + 1], left = piece, left - #piece
+  end
+  return table.concat(pieces)
 end
 
 --- The file's bytes, or nil and why not. opts: below = a directory that the path, which may come
@@ -36,12 +50,9 @@ function file.read(path, opts)
   if hazard then return nil, hazard end
   local handle, err = io.open(path, "rb")
   if not handle then return nil, err end
-  local bytes, why = handle:read(max + 1)
+  local bytes, why = read_up_to(handle, max + 1)
   handle:close()
-  if not bytes then
-    if why then return nil, path .. ": " .. why end
-    return ""
-  end
+  if not bytes then return nil, path .. ": " .. why end
   if #bytes > max then return nil, path .. ": larger than " .. max .. " bytes" end
   return bytes
 end

@@ -92,6 +92,7 @@ local function run_test(settings, view, on_record)
   parts.target:close()
   local result = results.of(run)
   run_compare(settings, parts, source, control, result)
+  engine.release_stop(control)
   tidy_up()
   results.close(result, settings, started_at, control.stopping or false)
   return result
@@ -103,7 +104,7 @@ end
 
 --- Runs a load test and returns its result. given: script, route and the flags of the command by
 --- name, dashes as underscores, such as { n = 100, rps = 10, direct = "http://...", slo =
---- "ttft:1s" }. A mistake in them, and what can't be begun, ends the program as the command's would.
+--- "ttft:1s" }. A mistake in them, or what can't be begun, ends the program as the command's does.
 function load_test.run(given)
   local settings = options.settings(given)
   settings.script, settings.route = given.script, path_of(given.route)

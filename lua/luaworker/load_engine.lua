@@ -135,11 +135,19 @@ end
 --- From now on the first signal to stop only stops the sending; a second one ends the program.
 function engine.catch_stop(control)
   C.lw_api_on_stop(KEY_STOP)
-  job.spawn(function()
+  job.spawn_child(function()
     await.notified(KEY_STOP)
+    if control.released then return end
     control.stopping = true
     if control.run then control.run.stopping = true end
   end)
+end
+
+--- Each signal ends the program again.
+function engine.release_stop(control)
+  control.released = true
+  C.lw_api_on_stop(0)
+  await.notify(KEY_STOP)
 end
 
 -- A run --

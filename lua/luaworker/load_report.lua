@@ -41,8 +41,8 @@ end
 local function load_line(result)
   local s, asked = result.settings, result.asked
   if s.concurrency then
-    return ("CLOSED LOOP: %d clients, each waiting for its answer before its next request: when the "
-      .. "server is slow they ask less, and these latencies hide what others would have waited"
+    return ("CLOSED LOOP: %d clients, each waiting for its answer before its next request: of a "
+      .. "slow server they ask less, and these latencies hide what others would have waited"
       ):format(s.concurrency)
   end
   return ("open loop: %s requests, %s/s asked (%s), %s/s reached, seed %s"):format(

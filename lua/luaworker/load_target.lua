@@ -220,8 +220,8 @@ local able = { idle = true, ready = true, active = true, loaded = true, working 
 --- How many workers could take work, as far as the autoscaler tells: nil when it does not.
 function Autoscaled:count_workers()
   local response = http.post(self.url .. "/get_endpoint_workers/", {
-    headers = { Authorization = "Bearer " .. self.key }, json = { id = self.id, api_key = self.key },
-    timeout = { connect = 5, total = CALL_S },
+    headers = { Authorization = "Bearer " .. self.key }, timeout = { connect = 5, total = CALL_S },
+    json = { id = self.id, api_key = self.key },
   })
   if not response then return nil end
   local ok, list = pcall(response.json, response)

@@ -19,7 +19,7 @@ local options = cli.parse(arg, {
   { "json", "PAYLOAD", "the payload, or @FILE (default: the script's sample for that route)" },
   { "stream", nil, 'ask for a stream: "stream": true in the payload' },
   { "autoscaler", "URL", "whom to ask for a worker", default = "http://127.0.0.1:8081" },
-  { "cloud", nil, "ask the one at " .. console.AUTOSCALER .. ", with an account's or endpoint's key" },
+  { "cloud", nil, "ask " .. console.AUTOSCALER .. ", with an account's key" },
   { "console", "URL", "where an account's key is exchanged for the endpoint's" },
   { "endpoint", "NAME", "the endpoint's name (default: the script's file name)", alias = "e" },
   { "key", "KEY", "the API key (default: VAST_API_KEY, API_KEY)", alias = "k" },
