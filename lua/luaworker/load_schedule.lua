@@ -49,7 +49,7 @@ function schedule.parse_stages(text, seconds_of)
     local from, to = (rates or ""):match "^([%d.]+)%-([%d.]+)$"
     from = tonumber(from or rates)
     to = to and tonumber(to) or from
-    if not (seconds and from and to) or seconds <= 0 then
+    if not (seconds and from and to) or seconds <= 0 or from < 0 then
       return nil, ("expected DURATION:RATE or DURATION:FROM-TO, got %q"):format(part)
     end
     stages[#stages + 1] = { seconds = seconds, from = from, to = to }

@@ -21,4 +21,8 @@ function words.source(seed) end
 ---@return string
 function words.random_word() end
 
+--- From now on the words that differ each time are those of this seed.
+---@param seed number | string
+function words.seed(seed) end
+
 return words
