@@ -23,8 +23,10 @@
 #endif
 
 enum {
-  TICKS = 10,      /* in the time of a hook, as far as the bounds allow */
-  SILENT_TIMES = 5 /* so many times over it, the hook has not fired: tell */
+  TICKS = 10, /* in the time of a hook, as far as the bounds allow */
+  LEVELS = 12,
+  PATIENCE = 20000, /* instructions: some milliseconds */
+  SILENT_TIMES = 5  /* so many times over it, the hook has not fired: tell */
 };
 
 /* What the signal handler reads is volatile: it interrupts the thread that writes it. */
@@ -33,6 +35,7 @@ static struct {
   lua_State *volatile L; /* NULL: no Lua runs */
   volatile sig_atomic_t ticks, stop_after, warn_after;
   volatile sig_atomic_t armed;
+  int patience;     /* how often the hook may still find itself in the library */
   bool over_memory; /* found so by the hook, which waits for a better place */
   struct other_hook {
     lua_Hook call;
@@ -55,6 +58,7 @@ static void on_hook(lua_State *L, lua_Debug *ar);
  * tables: so first off, which makes the next switch a whole one. */
 static void arm(void) {
   if (!at.armed) {
+    at.patience = PATIENCE;
     at.other =
         (struct other_hook){lua_gethook(at.L), lua_gethookmask(at.L), lua_gethookcount(at.L)};
   }
@@ -78,13 +82,14 @@ static bool is_library(const lua_Debug *ar) {
   return false;
 }
 
-/* The innermost Lua function, and of these the innermost that is not the library's: "file:line: ".
- * True when the library's own runs. */
+/* Of the innermost LEVELS functions the first of Lua, then the first after it that is not the
+ * library's: "file:line: ". True when the library's own runs. More would take its time: a stack may
+ * be deep, and each level is counted from the top. */
 static bool find_place(lua_State *L, char *place, size_t size) {
   lua_Debug ar;
   bool any = false, inside_library = false;
   *place = '\0';
-  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+  for (int level = 0; level < LEVELS && lua_getstack(L, level, &ar); level++) {
     if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0) continue;
     bool library = is_library(&ar);
     if (!any) inside_library = library;
@@ -154,8 +159,9 @@ static void look_at_memory(lua_State *L) {
 static bool may_go_on(lua_State *L) {
   char place[LUA_IDSIZE + 16];
   const lw_heap *h = at.entry.heap;
-  bool much = at.ticks > 2 * at.stop_after && at.timed;
-  return !much && h->used <= h->limit + h->limit / 2 && find_place(L, place, sizeof place);
+  if (at.timed && at.ticks > 2 * at.stop_after) return false;
+  if (h->used > h->limit + h->limit / 2 || (at.over_memory && !at.patience)) return false;
+  return find_place(L, place, sizeof place);
 }
 
 static void on_hook(lua_State *L, lua_Debug *ar) {
@@ -164,7 +170,10 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
   look_at_memory(L);
   bool over_time = at.timed && at.ticks > at.stop_after;
   bool over = over_time || at.over_memory;
-  if (over && may_go_on(L)) return; /* the hook stays */
+  if (over && may_go_on(L)) {
+    if (!at.patience--) disarm(L); /* until the next tick: each instruction costs a hook */
+    return;
+  }
   lw_stop why = at.over_memory ? LW_STOP_MEMORY : LW_STOP_TIME;
   at.over_memory = false;
   if (over_time) at.ticks = 0; /* as long again for what unwinds */
