@@ -278,7 +278,7 @@ end
 
 --- One readable line of one of delete_requests()'s results.
 function autoscaler.describe_ended(body, ended)
-  local took = ended.seconds and (" after %.3f s"):format(ended.seconds) or ""
+  local took = ended.seconds and (", told %.3f s after its route"):format(ended.seconds) or ""
   local id = body.worker_id
   local where = type(id) == "number" and (" on worker %d"):format(id) or ""
   local line = ("request %d ended: %s%s%s"):format(ended.request_idx, ended.status, where, took)

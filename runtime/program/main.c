@@ -38,7 +38,7 @@ static void print_help(FILE *out) {
   }
   fprintf(out,
           "\nluaworker COMMAND --help tells the options of each.\n"
-          "To begin: luaworker dev workers/hello_world.lua\n");
+          "To begin: luaworker init mine, then luaworker dev mine.lua\n");
 }
 
 int main(int argc, char **argv) {

@@ -204,7 +204,7 @@ do -- both forms of delete_requests
   check.eq(ended[2].status, "Error")
   check.eq(ended[2].seconds, nil)
   check.eq(autoscaler.describe_ended({ worker_id = 1 }, ended[1]),
-    "request 1 ended: Cancelled on worker 1 after 2.000 s")
+    "request 1 ended: Cancelled on worker 1, told 2.000 s after its route")
   check.eq(scaler.requests[1], nil)
   ended = scaler:delete_requests { request_idxs = { 2 }, success = true }
   check.eq(ended[1].status, "Success")
