@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- What a client does, step by step: ask the autoscaler for a worker, then post to that worker.
 --   luaworker run examples/hello_world/client.lua -k KEY -e ENDPOINT [-l]
+-- (`luaworker call` does the same for any worker.)
 local worker = require "luaworker"
 local cli = require "luaworker.cli"
+local console = require "luaworker.client_console"
 local http = require "luaworker.http"
 local words = require "luaworker.words"
 
@@ -10,9 +12,15 @@ local options = cli.parse(arg, {
   usage = "luaworker run examples/hello_world/client.lua",
   { "key", "KEY", "the endpoint's API key", alias = "k", required = true },
   { "endpoint", "NAME", "the endpoint's name", alias = "e", default = "hello_world" },
-  { "local", nil, "ask the autoscaler on this machine, http://localhost:8081", alias = "l" },
+  { "local", nil, "ask the autoscaler on this machine, " .. console.LOCAL, alias = "l" },
+  { "autoscaler", "URL", "ask this one (default: " .. console.AUTOSCALER .. ")" },
 })
-local autoscaler = options["local"] and "http://localhost:8081" or "https://run.vast.ai"
+local autoscaler = options.autoscaler or options["local"] and console.LOCAL or console.AUTOSCALER
+
+-- Step 0: certificates of the cloud's workers are signed by its own root, which is fetched here.
+cli.check(console.set_trust {
+  production = autoscaler == console.AUTOSCALER, console = console.URL, key = options.key,
+})
 
 --- Step 1: a route. cost is the workload that the request will be, in the unit that the worker's
 --- count_workload has: the autoscaler plans with it. While no worker is free the answer has no url.
