@@ -171,14 +171,17 @@ void lw_asking_apply(lw_asking *a, const lw_asking_terms *terms) {
   apply_patience(a, terms->connect_ms);
 }
 
+static char *put(char *out, const char *p, size_t n) {
+  memcpy(out, p, n);
+  return out + n;
+}
+
 /* A line in curl's notation as it goes out; "Name;" stands for an empty value. */
 static char *put_line(char *out, const char *line) {
   size_t n = strlen(line);
-  bool empty = n > 0 && line[n - 1] == ';' && !memchr(line, ':', n);
-  memcpy(out, line, n);
-  if (empty) out[n - 1] = ':';
-  memcpy(out + n, "\r\n", 2);
-  return out + n + 2;
+  out = put(out, line, n);
+  if (n > 0 && line[n - 1] == ';' && !memchr(line, ':', n)) out[-1] = ':';
+  return put(out, "\r\n", 2);
 }
 
 lw_span lw_asking_head(lw_asking *a, lw_span host, lw_span path) {
@@ -188,14 +191,17 @@ lw_span lw_asking_head(lw_asking *a, lw_span host, lw_span path) {
     a->head_capacity = most + 256;
     a->head = lw_realloc(a->head, a->head_capacity);
   }
-  char *out = a->head;
-  out += sprintf(out, "%s %.*s HTTP/1.1\r\nHost: %.*s\r\n", a->method.name, (int)path.n, path.p,
-                 (int)host.n, host.p);
+  char *out = put(a->head, a->method.name, strlen(a->method.name));
+  out = put(out, " ", 1);
+  out = put(out, path.p, path.n);
+  out = put(out, " HTTP/1.1\r\nHost: ", 17);
+  out = put(out, host.p, host.n);
+  out = put(out, "\r\n", 2);
   const char *line = f->lines;
   for (size_t i = 0; i < f->count; i++, line += strlen(line) + 1) out = put_line(out, line);
   if (kind_of(a) == WITH_BODY) out += sprintf(out, "Content-Length: %zu\r\n", a->bytes.n);
-  memcpy(out, "\r\n", 2);
-  return (lw_span){a->head, (size_t)(out + 2 - a->head)};
+  out = put(out, "\r\n", 2);
+  return (lw_span){a->head, (size_t)(out - a->head)};
 }
 
 bool lw_asking_is_head(const lw_asking *a) { return kind_of(a) == HEAD; }

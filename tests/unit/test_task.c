@@ -157,6 +157,31 @@ static void a_wake_without_reason_does_no_harm(void **state) {
   assert_int_equal(exit_status, 5);
 }
 
+static void sleeping_until_a_moment(void **state) {
+  (void)state;
+  expect_exit(
+      "local now = base.C.lw_api_now\n"
+      "local moment = now() + 0.03\n"
+      "await.sleep_until(moment)\n"
+      "local early = now() < moment\n"
+      "for _ = 1, 100 do await.sleep_until(moment) await.sleep_until(0) end\n"
+      "os.exit(early and 6 or 5)",
+      5);
+  assert_int_equal(lw_alarms_active(), 0);
+}
+
+/* One that is behind its schedule: it runs on, but sockets are polled again and again. */
+static void moments_that_have_passed_let_the_loop_turn(void **state) {
+  (void)state;
+  start(
+      "local over\n"
+      "worker.spawn(function() worker.sleep(0.02) over = true end)\n"
+      "while not over do await.sleep_until(0) end\n"
+      "os.exit(5)");
+  TURN_UNTIL(exits);
+  assert_int_equal(exit_status, 5);
+}
+
 /* -- many -- */
 
 static void spawned_tasks_begin_later_and_take_arguments(void **state) {
@@ -225,14 +250,17 @@ static void a_cancelled_task_unwinds(void **state) {
   start(
       "worker.spawn(function() await.notified(1) end)\n"
       "worker.spawn(function() await.cancelled() worker.spawn(function() os.exit(4) end) end)\n"
+      "worker.spawn(function() await.sleep_until(base.C.lw_api_now() + 3600) os.exit(9) end)\n"
       "worker.sleep(1000)\n"
       "os.exit(9)");
   turn_for(10);
-  assert_int_equal(lw_task_count(), 3);
+  assert_int_equal(lw_task_count(), 4);
+  assert_int_equal(lw_alarms_active(), 1);
   cancel_all();
   TURN_UNTIL(exits);
   assert_int_equal(exit_status, 4);
   assert_int_equal(lw_task_count(), 0);
+  assert_int_equal(lw_alarms_active(), 0);
 }
 
 static void closing_ends_all_tasks_and_frees_the_vm(void **state) {
@@ -356,6 +384,8 @@ int main(void) {
       TEST(what_does_not_compile_is_told),
       TEST(sleeping_takes_its_time),
       TEST(sleepers_wake_in_their_order),
+      TEST(sleeping_until_a_moment),
+      TEST(moments_that_have_passed_let_the_loop_turn),
       TEST(a_wake_without_reason_does_no_harm),
       TEST(spawned_tasks_begin_later_and_take_arguments),
       TEST(coroutines_are_used_again),

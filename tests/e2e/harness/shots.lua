@@ -3,8 +3,8 @@
 --
 --   luaworker run shots.lua PLAN.json
 --
--- The plan: { trust = { ca, insecure }, at_once = bool, shots = { { method, url, body, options } } }.
--- Behind them a line with the gaps of all, { count, sum, max, zeros }.
+-- The plan: { trust = { ca, insecure }, at_once, shots = { { method, url, body, options } } }.
+-- Behind them comes a line with the gaps of all, { count, sum, max, zeros }.
 local worker = require "luaworker"
 local base = require "luaworker.base"
 local shot = require "luaworker.shot"
@@ -67,7 +67,9 @@ end
 
 local cursor, bucket = base.ffi.new "size_t[1]", base.ffi.new "lw_quantile_bucket"
 local zeros = 0
-if C.lw_api_quantile_next(gaps, cursor, bucket) ~= 0 and bucket.lower == 0 then zeros = bucket.count end
+if C.lw_api_quantile_next(gaps, cursor, bucket) ~= 0 and bucket.lower == 0 then
+  zeros = bucket.count
+end
 print(worker.json.encode {
   count = C.lw_api_quantile_count(gaps), sum = C.lw_api_quantile_sum(gaps),
   max = C.lw_api_quantile_max(gaps), zeros = zeros,
