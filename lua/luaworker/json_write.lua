@@ -18,12 +18,15 @@ local write = {}
 
 -- While JSON is written straight to a request's model body: the request. Long pieces then go to C
 -- past the buffer, which would only copy them once more.
-local sink
+local sink, sink_bytes
 local LONG = 64 * 1024
+local SINK_MOST = 512 * 1024 * 1024 -- what is in C, no limit of the script's memory counts
 
 local function put_long(buf, p, n)
   if not sink then return buf:putcdata(p, n) end
   local so_far, length = buf:ref()
+  sink_bytes = sink_bytes + length + n
+  if sink_bytes > SINK_MOST then error("JSON for the model is longer than 512 MB", 0) end
   C.lw_api_request_add_model_body(sink, so_far, length)
   C.lw_api_request_add_model_body(sink, p, n)
   buf:reset()
@@ -246,7 +249,7 @@ local scratch = buffer.new()
 function write.encode_for_model(r, value)
   C.lw_api_request_set_model_body(r, "", 0)
   scratch:reset()
-  sink = r
+  sink, sink_bytes = r, 0
   write_value(scratch, value, 0)
   sink = nil
   local p, n = scratch:ref()
