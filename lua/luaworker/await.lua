@@ -107,9 +107,10 @@ function await.wait()
   end
 end
 
---- coroutine.yield for authors: a hook itself has nobody to yield to.
+--- coroutine.yield for authors: a hook itself has nobody to yield to, nor has a script's text.
 function await.yield(...)
-  if current and running() == current.thread then
+  local thread = running()
+  if not thread or held[thread] then
     error("coroutine.yield: this is no coroutine of the script's own; to wait, call worker.sleep",
       2)
   end

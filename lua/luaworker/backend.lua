@@ -107,7 +107,7 @@ local function kind_and_entry(one, opts)
   local label = label_of(one)
   if type(opts) == "function" then
     return C.LW_ROUTE_HANDLER, { label = label, walk = route.handle, handler = opts }
-  elseif opts.is_forward then
+  elseif definition.is_forward(opts) then
     return C.LW_ROUTE_FORWARD, { label = label }
   end
   return C.LW_ROUTE_WORK, entry_of_work(opts, label)
@@ -132,7 +132,7 @@ end
 
 local function add_route(router, one, shared_opts, path, note)
   local opts = one.opts
-  if type(opts) == "table" and not opts.is_forward then opts = merge(opts, shared_opts) end
+  if definition.is_work(one) then opts = merge(opts, shared_opts) end
   local kind, entry = kind_and_entry(one, opts)
   local number = route.add_entry(entry)
   local added = C.lw_api_route_add(router, kind, one.method, #one.method, one.path, #one.path,
@@ -227,7 +227,7 @@ function backend.listen(opts)
     return nil, "only programs started by luaworker run may listen"
   end
   local note, raise = gather()
-  options.check_routes(opts.routes, note, definition.is_route)
+  options.check_routes(opts.routes, note)
   raise()
   local router = C.lw_api_router_new()
   add_routes(router, opts.routes, opts, note)

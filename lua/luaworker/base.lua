@@ -54,12 +54,17 @@ function base.last_error()
   return ffi_string(C.lw_api_error())
 end
 
+--- A string as in Lua's own text, on one line.
+function base.quote(text)
+  return (("%q"):format(text):gsub("\\\n", "\\n"))
+end
+
 --- How a value is shown in messages: `string "3"`, `number 2`, `table`. Long strings are cut.
 function base.show(value)
   local kind = type(value)
   if kind == "string" then
     if #value > 40 then value = value:sub(1, 40) .. "..." end
-    return "string " .. string.format("%q", value):gsub("\\\n", "\\n")
+    return "string " .. base.quote(value)
   elseif kind == "number" or kind == "boolean" then
     return kind .. " " .. tostring(value)
   end
@@ -101,7 +106,9 @@ function base.did_you_mean(word, candidates)
       best, best_distance = candidate, d
     end
   end
-  if not best or best_distance > math.max(2, math.floor(#word / 3)) then return "" end
+  if not best or best_distance > math.max(math.min(2, #word - 2), math.floor(#word / 3)) then
+    return ""
+  end
   return string.format(', did you mean "%s"?', best)
 end
 

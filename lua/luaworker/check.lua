@@ -95,8 +95,7 @@ local function check_backend(report, value, settings)
   end
   local note, warn = noter(report, "error"), noter(report, "warning")
   local note_bad, is_good = sift(note)
-  options.check_backend(value.opts, note_bad, definition.is_route, settings.model_url, warn)
-  if type(value.opts) ~= "table" or type(value.opts.routes) ~= "table" then return end
+  if not options.check_backend(value.opts, note_bad, settings.model_url, warn) then return end
   rehearsal.run(report, value, is_good)
 end
 

@@ -8,6 +8,7 @@ local place = require "luaworker.place"
 local definition = {}
 
 local Route = {}
+local Forward = {}
 local Backend = {}
 
 local function has_meta(value, meta)
@@ -19,10 +20,15 @@ local function is_route(value)
 end
 definition.is_route = is_route
 
+local function is_forward(value)
+  return has_meta(value, Forward)
+end
+definition.is_forward = is_forward
+
 --- Whether this is work for the model, with a table of hooks.
 function definition.is_work(value)
   return is_route(value) and value.method == "POST" and type(value.opts) == "table"
-    and not value.opts.is_forward
+    and not is_forward(value.opts)
 end
 
 function definition.is_backend(value)
@@ -51,7 +57,7 @@ function definition.forward(path, opts)
   if type(path) == "table" and opts == nil then
     path, opts = nil, path
   end
-  return { is_forward = true, path = path, options = opts, place = place.here(2) }
+  return setmetatable({ path = path, options = opts, place = place.here(2) }, Forward)
 end
 
 --- worker.backend { ... }: what a worker script returns.

@@ -114,10 +114,11 @@ local function catch(err)
 end
 
 local OVERFLOW = "stack overflow"
-local overflow_trace, overflow_top = "", nil
+local overflow_trace, overflow_top = "", nil -- of the last error, until it is told
 
 --- The handler for xpcall: keeps endings and failures, and takes the place of anything else. When
---- the stack is full there is room for a C function only; then the text stays as it is.
+--- the stack is full there is room for a C function only, if for that; then the text stays as it
+--- is.
 function failure.catch(err)
   if type(err) == "string" and find(err, OVERFLOW, 1, true) then
     overflow_trace, overflow_top = traceback("", 2), getinfo(2, "S")
@@ -130,12 +131,16 @@ end
 local function caught_of(value)
   if type(value) == "table" and getmetatable(value) == Caught then return value end
   local is_overflow = type(value) == "string" and find(value, OVERFLOW, 1, true)
-  return new_caught(value, is_overflow and trace.read(overflow_trace, overflow_top) or {})
+  local frames = is_overflow and trace.read(overflow_trace, overflow_top) or {}
+  overflow_trace, overflow_top = "", nil
+  return new_caught(value, frames)
 end
 
---- What xpcall gave; of a task that was stopped what C says: handlers may have failed then.
+--- What xpcall gave, endings and failures as they are, all else with its place; of a task that was
+--- stopped what C says: handlers may have failed then.
 function failure.settle(value)
-  if C.lw_api_stopped() == 0 or failure.is_failure(value) then return value end
+  if failure.is_failure(value) then return value end
+  if C.lw_api_stopped() == 0 then return failure.is_ending(value) and value or caught_of(value) end
   write.drop()
   C.lw_api_stop_text(base.span, base.other_span)
   return new_caught(base.text(base.span), trace.read(base.text(base.other_span)))

@@ -18,6 +18,22 @@ end
 -- The numbers differ between versions of LuaJIT; pc 0 is the function's head.
 local GET = opcode_at(load "return x", 1)
 local SET = opcode_at(load "x = ...", 2)
+local TEST = -1
+
+-- What follows on a global that is asked for only to see whether it is there.
+local is_test = {}
+for _, text in ipairs {
+  "if x then end", "if not x then end", "return x or 1", "return x and 1", "return x == nil",
+  "return x ~= nil", "return not x",
+} do
+  is_test[opcode_at(load(text), 2)] = true
+end
+
+-- What other Luas and their hosts have: modules written for several ask whether it is there.
+local elsewhere = {}
+for name in ([[jit setfenv getfenv newproxy gcinfo utf8 rawlen bit32 warn ngx]]):gmatch "%S+" do
+  elsewhere[name] = true
+end
 
 -- Calls each(op, name, pc, f, depth) for what f and the functions in it do with globals.
 local function walk(f, depth, each)
@@ -38,6 +54,7 @@ local function walk_all(files, each)
   for _, file in ipairs(files) do
     if file.chunk then
       walk(file.chunk, 0, function(op, name, pc, f, depth)
+        if elsewhere[name] and is_test[opcode_at(f, pc + 1)] then op = TEST end
         each(op, name, depth, function()
           return { file = file.path, line = funcinfo(f, pc).currentline }
         end)
@@ -57,7 +74,7 @@ function globals.check(files, warn)
     end
   end
   walk_all(files, function(op, name)
-    if op == SET then own[name] = true end
+    if op == SET or op == TEST then own[name] = true end
   end)
   walk_all(files, function(op, name, depth, where)
     local key = op .. name

@@ -40,11 +40,18 @@ function List:sort()
   end)
 end
 
+-- What a script wrote may hold anything, a mistake is one line.
+local function one_line(text)
+  return (text:gsub("[%c]", function(c)
+    return c == "\n" and "\\n" or ("\\%d"):format(c:byte())
+  end))
+end
+
 --- One line: "workers/x.lua:23: routes[2].endpoint: expected ...". is_plain: not how severe it is.
 function mistakes.line_of(one, is_plain)
-  return one.file .. (one.line and ":" .. one.line or "") .. ": "
+  return one_line(one.file .. (one.line and ":" .. one.line or "") .. ": "
     .. ((is_plain or one.severity == "error") and "" or one.severity .. ": ")
-    .. (one.path == "" and "" or one.path .. ": ") .. one.message
+    .. (one.path == "" and "" or one.path .. ": ") .. one.message)
 end
 
 --- The errors, one a line, with what was running where a line says so.

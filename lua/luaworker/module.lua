@@ -55,7 +55,7 @@ local function not_found(name, mode, tried)
     why = 'it is the library\'s inside, or not there; require "luaworker" gives its words'
   end
   local what = why and "is not offered to " .. (mode == "run" and "scripts: " or "workers: ") .. why
-    or "not found"
+    or "not found:"
   error("module '" .. name .. "' " .. what .. table.concat(tried), 4)
 end
 
@@ -107,7 +107,8 @@ function module.add_require(env, path, mode, loader)
     loaded[name] = env[name]
   end
   env.package = {
-    loaded = loaded, path = directory .. "?.lua;./?.lua", cpath = "",
+    loaded = loaded, cpath = "",
+    path = (directory == "./" and "" or directory .. "?.lua;") .. "./?.lua",
     loadlib = env.package.loadlib,
   }
   local load_file

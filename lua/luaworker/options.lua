@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- What a backend and its routes may say: the rules by which the tables of a script are checked.
 -- Notes every mistake with its path; changes nothing.
+local address = require "luaworker.address"
 local base = require "luaworker.base"
+local definition = require "luaworker.definition"
 local payload = require "luaworker.payload"
 local schema = require "luaworker.schema"
 
@@ -21,36 +23,6 @@ local function marker(value, path, note)
 end
 
 local markers = schema.either(marker, schema.list(marker))
-
--- unix:/path/of/socket, with or without :/base behind it; as runtime/exchange/address.h says it.
-local function check_socket(value, path, note)
-  local socket, base_path = value:match "^unix:([^:]*):?(.*)$"
-  if not socket:find "^/[^%s%c]*$" or not base_path:find "^/?[^%s%c]*$"
-    or base_path ~= "" and base_path:sub(1, 1) ~= "/" then
-    note(path, "expected unix:/path/of/socket or unix:/path/of/socket:/base, got " .. show(value))
-  elseif #socket > 107 then
-    note(path, ("the path of a unix socket has at most 107 bytes, this one %d"):format(#socket))
-  end
-end
-
-local function url(value, path, note)
-  if type(value) == "string" and value:find "^unix:" then
-    check_socket(value, path, note)
-  elseif type(value) ~= "string" or not value:find "^https?://[^/%s]" or value:find "%z" then
-    note(path, "expected an http://, https:// or unix: URL, got " .. show(value))
-  end
-end
-
-local function url_or_path(value, path, note)
-  if type(value) == "string" and (value == "" or value:sub(1, 1) == "/") then return end
-  url(value, path, note)
-end
-
-local function path_rule(value, path, note)
-  if type(value) ~= "string" or value:sub(1, 1) ~= "/" or value:find "%z" then
-    note(path, "expected a path that begins with /, got " .. show(value))
-  end
-end
 
 local function file_rule(value, path, note)
   schema.string(value, path, note)
@@ -111,7 +83,7 @@ local forward = schema.record {
 
 local work = with_shared {
   payload = payload_class,
-  endpoint = path_rule,
+  endpoint = address.path,
   generate_payload_json = schema.fn,
   make_benchmark_payload = schema.fn,
   remote = schema.fn,
@@ -123,9 +95,9 @@ local log_actions = schema.record {
 }
 
 local backend = with_shared {
-  model_server_url = url,
+  model_server_url = address.base_url,
   model_log_file = file_rule,
-  model_healthcheck_url = url_or_path,
+  model_healthcheck_url = address.url_or_path,
   max_sessions = schema.number { integer = true, min = 0 },
   log_actions = log_actions,
   start = schema.fn,
@@ -140,9 +112,8 @@ options.rules = {
 
 local function check_benchmark(opts, path, note)
   local bench = opts.benchmark
-  if type(bench) ~= "table" or bench.max_perf or bench.generator or opts.make_benchmark_payload then
-    return
-  end
+  if not schema.is_plain(bench) then return end
+  if bench.max_perf or bench.generator or opts.make_benchmark_payload then return end
   if bench.dataset then
     if type(bench.dataset) == "table" and #bench.dataset == 0 then
       note(path .. ".benchmark.dataset", "expected at least one payload")
@@ -161,25 +132,29 @@ local function check_work(route, path, note)
     return note(path, "expected a function or worker.forward(): only POST routes have hooks")
   end
   work(route.opts, path, note)
+  if not schema.is_plain(route.opts) then return end
   check_benchmark(route.opts, path, note)
   if route.opts.remote and route.opts.generate_client_response then
     note(path .. ".remote", "leaves no model answer for generate_client_response")
   end
 end
 
---- One route. is_route tells what worker.get and the like returned.
-function options.check_route(route, path, note, is_route)
-  if not is_route(route) then
+--- One route.
+function options.check_route(route, path, note)
+  if not definition.is_route(route) then
     return note(path, "expected worker.get, worker.post or the like, got " .. show(route))
   end
-  path_rule(route.path, path .. ".path", note)
+  address.route_path(route.path, path .. ".path", note)
   local kind = type(route.opts)
+  if route.opts == definition.forward then
+    return note(path, "worker.forward is to be called: worker.forward()")
+  end
   if kind == "function" then return end
   if kind ~= "table" then
     return note(path, "expected function, table or worker.forward(), got " .. show(route.opts))
   end
-  if not route.opts.is_forward then return check_work(route, path, note) end
-  if route.opts.path ~= nil then path_rule(route.opts.path, path .. ".forward", note) end
+  if not definition.is_forward(route.opts) then return check_work(route, path, note) end
+  if route.opts.path ~= nil then address.path(route.opts.path, path .. ".forward", note) end
   if route.opts.options ~= nil then forward(route.opts.options, path .. ".forward", note) end
 end
 
@@ -188,12 +163,12 @@ local methods = {
 }
 
 -- Each method and path once, known methods only.
-local function check_names(routes, is_route, note)
+local function check_names(routes, note)
   local taken = {}
   for i, one in ipairs(routes) do
     local at = "routes[" .. i .. "]"
-    local has_method = is_route(one) and methods[one.method]
-    if is_route(one) and not has_method then
+    local has_method = definition.is_route(one) and methods[one.method]
+    if definition.is_route(one) and not has_method then
       note(at, "unknown method: " .. show(one.method))
     elseif has_method and type(one.path) == "string" then
       local name = one.method .. " " .. one.path
@@ -203,11 +178,10 @@ local function check_names(routes, is_route, note)
   end
 end
 
-local function check_benchmarks(routes, is_route, note)
+local function check_benchmarks(routes, note)
   local first
   for i, one in ipairs(routes) do
-    local opts = is_route(one) and type(one.opts) == "table" and one.opts
-    if opts and opts.benchmark ~= nil then
+    if definition.is_route(one) and schema.is_plain(one.opts) and one.opts.benchmark ~= nil then
       local at = "routes[" .. i .. "]"
       if first then
         note(at .. ".benchmark", "only one route can have it, and " .. first .. " does", first)
@@ -219,7 +193,7 @@ local function check_benchmarks(routes, is_route, note)
 end
 
 --- The list of routes of a worker or a program; whether one of them is measured.
-function options.check_routes(routes, note, is_route)
+function options.check_routes(routes, note)
   if type(routes) ~= "table" or #routes == 0 then
     return note("routes", "expected a list of routes, got " .. show(routes))
   end
@@ -227,28 +201,29 @@ function options.check_routes(routes, note, is_route)
     note("routes", ("expected at most %d, got %d"):format(ROUTES_MOST, #routes))
   end
   schema.list(function(route, at, note_of)
-    options.check_route(route, at, note_of, is_route)
+    options.check_route(route, at, note_of)
   end)(routes, "routes", note)
-  check_names(routes, is_route, note)
-  return check_benchmarks(routes, is_route, note)
+  check_names(routes, note)
+  return check_benchmarks(routes, note)
 end
 
 -- A worker's unsigned routes only read: whoever reaches the port could use others for free.
-local function check_signed(routes, is_route, note)
+local function check_signed(routes, note)
   for i, one in ipairs(routes) do
-    local unsigned = is_route(one)
-      and (type(one.opts) == "function" or type(one.opts) == "table" and one.opts.is_forward)
+    local unsigned = definition.is_route(one)
+      and (type(one.opts) == "function" or definition.is_forward(one.opts))
     if unsigned and methods[one.method] and one.method ~= "GET" then
       note("routes[" .. i .. "]", one.method .. " with a function or worker.forward() would serve "
-        .. "requests that nobody signed: give a table of hooks, which may be empty")
+        .. "requests that nobody signed: " .. (one.method == "POST"
+        and "give a table of hooks, which may be empty" or "only GET and POST can be here"))
     end
   end
 end
 
 -- The worker itself answers these at the same port, in C: worker/session_routes.c, worker/update.c.
-local function check_own_paths(routes, is_route, note)
+local function check_own_paths(routes, note)
   for i, one in ipairs(routes) do
-    local path = is_route(one) and type(one.path) == "string" and one.path or ""
+    local path = definition.is_route(one) and type(one.path) == "string" and one.path or ""
     if path:find "^/session/" or path == "/pyworker/update" then
       note("routes[" .. i .. "].path", "the worker itself answers at " .. path
         .. " (at all of /session/ and at /pyworker/update): choose another path")
@@ -256,30 +231,31 @@ local function check_own_paths(routes, is_route, note)
   end
 end
 
-local function has_work(routes, is_route)
+local function has_work(routes)
   for _, one in ipairs(routes) do
-    if is_route(one) and one.method == "POST" then return true end
+    if definition.is_route(one) and one.method == "POST" then return true end
   end
 end
 
---- The table given to worker.backend. model_url: what the operator gave in place of its own, or
---- nil. warn takes what may be meant so.
-function options.check_backend(opts, note, is_route, model_url, warn)
+--- The table given to worker.backend; whether it has routes. model_url: what the operator gave in
+--- place of its own, or nil. warn takes what may be meant so.
+function options.check_backend(opts, note, model_url, warn)
   backend(opts, "", note)
-  if type(opts) ~= "table" then return end
+  if not schema.is_plain(opts) then return false end
   if model_url then
-    url(model_url, "--model-url", note)
+    address.base_url(model_url, "--model-url", note)
   elseif opts.model_server_url == nil then
     note("model_server_url", "is missing")
   end
-  local is_measured = options.check_routes(opts.routes, note, is_route)
-  if type(opts.routes) ~= "table" then return end
-  check_signed(opts.routes, is_route, note)
-  check_own_paths(opts.routes, is_route, note)
-  if not is_measured and has_work(opts.routes, is_route) then
+  local is_measured = options.check_routes(opts.routes, note)
+  if type(opts.routes) ~= "table" then return false end
+  check_signed(opts.routes, note)
+  check_own_paths(opts.routes, note)
+  if not is_measured and has_work(opts.routes) then
     warn("routes", "none has a benchmark: max_perf 0 is reported, and the autoscaler can't know "
       .. "how much this worker does")
   end
+  return true
 end
 
 return options

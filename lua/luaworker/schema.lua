@@ -2,6 +2,7 @@
 -- Checks of the tables that authors write: every mistake is noted with its path, none raises. A
 -- rule is a function(value, path, note); note(path, text) takes one mistake.
 local base = require "luaworker.base"
+local forms = require "luaworker.json_form"
 
 local show, did_you_mean = base.show, base.did_you_mean
 
@@ -72,18 +73,26 @@ function schema.one_of(...)
   end
 end
 
+local function join(path, key)
+  if type(key) == "string" then return path == "" and key or path .. "." .. key end
+  local shown = (type(key) == "number" or type(key) == "boolean") and tostring(key) or type(key)
+  return path .. "[" .. shown .. "]"
+end
+
 --- A list whose items obey `rule`.
 function schema.list(rule)
   return function(value, path, note)
     if type(value) ~= "table" then return note(path, "expected list, got " .. show(value)) end
+    local length = 0 -- up to the first hole
     for i, item in ipairs(value) do
-      rule(item, path .. "[" .. i .. "]", note)
+      rule(item, join(path, i), note)
+      length = i
     end
     for key in pairs(value) do
       if type(key) ~= "number" then
-        note(path .. "." .. tostring(key), "expected a list, this is a key")
-      elseif key % 1 ~= 0 or key < 1 or key > #value then
-        note(path .. "[" .. tostring(key) .. "]", "expected a list without holes")
+        note(join(path, key), "expected a list, this is a key")
+      elseif key % 1 ~= 0 or key < 1 or key > length then
+        note(join(path, key), "expected a list without holes")
       end
     end
   end
@@ -95,11 +104,6 @@ function schema.either(for_other, for_table)
     local rule = type(value) == "table" and for_table or for_other
     rule(value, path, note)
   end
-end
-
-local function join(path, key)
-  if type(key) ~= "string" then return path .. "[" .. tostring(key) .. "]" end
-  return path == "" and key or path .. "." .. key
 end
 
 local function sorted_keys(t)
@@ -114,10 +118,18 @@ schema.sorted_keys = sorted_keys
 
 local fields_of = {} -- by rule
 
+--- Whether it is a table without a metatable of the script's: one whose keys are all its own.
+function schema.is_plain(value)
+  return type(value) == "table" and (debug.getmetatable(value) == nil or forms.of(value) ~= nil)
+end
+
 --- A table with these keys only, none of which must be there.
 function schema.record(fields)
   local function rule_of_record(value, path, note)
     if type(value) ~= "table" then return note(path, "expected table, got " .. show(value)) end
+    if not schema.is_plain(value) then
+      return note(path, "expected a plain table: of one with a metatable its own keys only count")
+    end
     for _, key in ipairs(sorted_keys(value)) do
       local rule = fields[key]
       if rule then

@@ -3,11 +3,14 @@
 -- are kept, for the load of the script tells all of them at once. Checking messages is
 -- payload.lua's.
 local base = require "luaworker.base"
+local forms = require "luaworker.json_form"
 local json = require "luaworker.json"
 
 local ffi = base.ffi
 local null, is_array = json.null, json.is_array
 local floor = math.floor
+
+local DEPTH_MOST = 32
 
 local shape = {}
 
@@ -64,26 +67,38 @@ local function note(into, field, text)
   into.mistakes[#into.mistakes + 1] = { field = field, text = text }
 end
 
+local extra_modes = { drop = true, keep = true, error = true }
+local TYPES = "any, array, boolean, integer, number, object or string"
+
 local function read_type(into, field, text)
   local name = text:match "^(.-)%??$"
   field.optional = name ~= text
   field.check = checks[name]
   field.kind = name
-  if not field.check then
-    note(into, field.name, ("unknown type %q"):format(text) .. base.did_you_mean(name, checks))
-    field.check = checks.any
+  if field.check then return end
+  field.check = checks.any
+  local hint = base.did_you_mean(name, checks)
+  if hint == "" and field.name == "extra" then hint = base.did_you_mean(name, extra_modes) end
+  note(into, field.name, "unknown type " .. base.quote(text)
+    .. (hint == "" and ": expected " .. TYPES or hint))
+end
+
+local function read_object(into, field, spec, depth)
+  field.kind, field.check = "object", checks.object
+  if getmetatable(spec) ~= nil and not forms.of(spec) then
+    return note(into, field.name, "expected a type or a plain table of fields: what worker.payload "
+      .. "returns is neither, write its fields here")
+  elseif depth == DEPTH_MOST then
+    return note(into, field.name, "tables of fields are nested too deeply, or hold themselves")
+  end
+  field.shape = shape.read(spec, depth + 1)
+  for _, mistake in ipairs(field.shape.mistakes) do
+    note(into, field.name .. "." .. mistake.field, mistake.text)
   end
 end
 
-local function read_table(into, field, spec)
-  if type(spec[1]) ~= "string" then
-    field.kind, field.check = "object", checks.object
-    field.shape = shape.read(spec)
-    for _, mistake in ipairs(field.shape.mistakes) do
-      note(into, field.name .. "." .. mistake.field, mistake.text)
-    end
-    return
-  end
+local function read_table(into, field, spec, depth)
+  if type(spec[1]) ~= "string" then return read_object(into, field, spec, depth) end
   read_type(into, field, spec[1])
   field.default = spec.default
   if field.default ~= nil then
@@ -101,14 +116,12 @@ local function read_table(into, field, spec)
   end
 end
 
-local extra_modes = { drop = true, keep = true, error = true }
-
-local function read_field(into, name, spec)
+local function read_field(into, name, spec, depth)
   local field = { name = name }
   if type(spec) == "string" then
     read_type(into, field, spec)
   elseif type(spec) == "table" then
-    read_table(into, field, spec)
+    read_table(into, field, spec, depth)
   else
     note(into, name, "expected a type, got " .. base.show(spec))
     return
@@ -118,8 +131,8 @@ local function read_field(into, name, spec)
 end
 
 --- A shape: list of fields by name { name, kind, check, optional, default, shape }, by_name,
---- extra, and mistakes, a list of { field, text }.
-function shape.read(spec)
+--- extra, and mistakes, a list of { field, text }. depth: in how many others it stands.
+function shape.read(spec, depth)
   local into = { list = {}, by_name = {}, extra = "drop", mistakes = {} }
   for name, one in pairs(spec) do
     if name == "extra" and extra_modes[one] then
@@ -127,7 +140,7 @@ function shape.read(spec)
     elseif type(name) ~= "string" then
       note(into, tostring(name), "expected the name of a field")
     else
-      read_field(into, name, one)
+      read_field(into, name, one, depth or 0)
     end
   end
   table.sort(into.list, function(a, b) return a.name < b.name end)

@@ -77,6 +77,7 @@ end
 function source.read(text)
   local s = { word = {}, line = {}, is_string = {}, close = {} }
   local open, line, at = {}, 1, 1
+  text = text:gsub("\r\n?", "\n")
   if text:sub(1, 1) == "#" then at = text:find("\n", 1, true) or #text + 1 end
   while true do
     local begin = text:find("%S", at)

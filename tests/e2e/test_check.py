@@ -238,6 +238,105 @@ def test_backends_of_any_kind_are_told_apart(write, opts):
     assert all(line.startswith(f"{path}:1: ") for line in lines[:-1]) and len(lines) > 1, lines
 
 
+def test_what_no_request_could_reach(write):
+    routes = """
+      worker.post("/a b"), worker.post("/a?x=1"), worker.post("/\u00fc"), worker.post("/a#b"),
+      worker.get("/b", worker.forward), worker.get("/c", worker.forward("/c d")),
+      worker.get("/d", worker.forward("/c?d=1")), worker.post("/e", { endpoint = "/e\\n" }),
+      worker.route("PUT", "/f", function() end)"""
+    lines = found(write(""), backend(routes), status=1)
+    no_space = "a path holds no white space and no #: write %20 or the like, got string"
+    assert lines == [
+        f'9: routes[1].path: {no_space} "/a b"',
+        "9: routes[2].path: no request would match it: what is behind ? is in request.query",
+        "9: routes[3].path: no request would match it: clients send such letters as %XX, "
+        "write them so",
+        f'9: routes[4].path: {no_space} "/a#b"',
+        "10: routes[5]: worker.forward is to be called: worker.forward()",
+        f'10: routes[6].forward: {no_space} "/c d"',
+        f'11: routes[8].endpoint: {no_space} "/e\\n"',
+        "12: routes[9]: PUT with a function or worker.forward() would serve requests that nobody "
+        "signed: only GET and POST can be here",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://x y", "http://x:99999", "http://x:0", "http://x:abc", "http://[::1", "http://:80"]
+    + ["http://x/a?b=1", "http://x#a", "http://x/\\n", "http://a@"],
+)
+def test_urls_that_lead_nowhere(write, url):
+    text = work(f"{BENCHMARK},").replace("http://127.0.0.1:1", url)
+    [line] = found(write(""), text, status=1)
+    assert line.startswith("4: model_server_url: expected ") and " URL" in line, line
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://x", "http://u:p@x:80/base/", "http://[::1]:8000", "http://[fe80::1]", "http://x:"]
+)
+def test_urls_that_lead_somewhere(write, url):
+    text = work(f"{BENCHMARK},").replace("http://127.0.0.1:1", url)
+    assert found(write(""), text) == []
+
+
+def test_a_list_that_ends_early(write):
+    """By a name that is nothing, say: what follows would be lost without a word."""
+    first = f'worker.post("/a", {{ {BENCHMARK} }}),'
+    assert found(write(""), backend(f"{first} nil, worker.post('/c')"), status=1) == [
+        "8: routes[3]: expected a list without holes"
+    ]
+    data = "benchmark = { dataset = { {}, nil, {} } },"
+    assert found(write(""), work(data), status=1) == [
+        "7: routes[1].benchmark.dataset[3]: expected a list without holes"
+    ]
+
+
+@pytest.mark.parametrize(
+    "table", ["setmetatable({}, { __index = function(_, key) error(key) end })", "worker.payload {}"]
+)
+def test_tables_with_metatables(write, table):
+    """Of which parts would be read here and not there."""
+    plain = "expected a plain table: of one with a metatable its own keys only count"
+    path = write("")
+    assert found(path, backend(f'worker.post("/a", {table})'), status=1) == [
+        f"8: routes[1]: {plain}"
+    ]
+    assert found(path, backend(f'worker.post("/a", {{ benchmark = {table} }})'), status=1) == [
+        f"8: routes[1].benchmark: {plain}"
+    ]
+    text = f'local worker = require "luaworker"\nreturn worker.backend({table})'
+    assert found(path, text, status=1) == [f"2: {plain}"]
+
+
+def test_fields_that_are_no_types(write):
+    before = """
+local own = {}
+own.own = own
+local P = worker.payload {
+  part = worker.payload { x = "string" },
+  own = own,
+  kind = "int", line = "str\\ning",
+  extra = "kep",
+}"""
+    lines = found(write(""), work(f"payload = P, {BENCHMARK},", before), status=1)
+    no_plain = "expected a type or a plain table of fields: what worker.payload returns is neither"
+    assert lines == [
+        f"6: routes[1].payload.part: {no_plain}, write its fields here",
+        "7: routes[1].payload.own" + ".own" * 32 + ": tables of fields are nested too deeply, or "
+        "hold themselves",
+        '8: routes[1].payload.kind: unknown type "int": expected any, array, boolean, integer, '
+        "number, object or string",
+        '8: routes[1].payload.line: unknown type "str\\ning", did you mean "string"?',
+        '9: routes[1].payload.extra: unknown type "kep", did you mean "keep"?',
+    ]
+
+
+def test_keys_of_any_bytes_are_told_on_one_line(write):
+    fields = f'["a\\nb"] = 1, ["\\0"] = 2, [{{}}] = 3, {BENCHMARK},'
+    lines = found(write(""), work(fields), status=1)
+    assert lines == [f"6: routes[1]{key}: unknown key" for key in (".\\0", ".a\\nb", "[table]")]
+
+
 # -- text that does not load --
 
 
@@ -267,6 +366,38 @@ def test_an_error_in_a_module_is_told_there(write):
     helper = write("local x\n\nreturn = 5", "helper.lua")
     lines = check(write('require "helper"'), status=1)
     assert lines[0] == f"{helper}:3: unexpected symbol near '='", lines
+
+
+YIELD = "coroutine.yield: this is no coroutine of the script's own; to wait, call worker.sleep"
+
+
+def test_a_text_or_hook_that_yields(start, write):
+    """It would end the check, as if all were well."""
+    path = write('local worker = require "luaworker"\ncoroutine.yield(1)')
+    lines = check(path, status=1)
+    assert lines[0] == f"{path}:2: {YIELD}"
+    hook = "count_workload = function()\n coroutine.yield(1) end, benchmark = { dataset = { {} } },"
+    assert found(path, work(hook), status=1) == [
+        f"8: routes[1].count_workload: POST /g, with the payload of dataset: {YIELD}"
+    ]
+    worker = start(work(f"{BENCHMARK},"))
+    worker.write_script('local worker = require "luaworker"\ncoroutine.yield(1)')
+    worker.signal(signal.SIGHUP)
+    assert YIELD in json.dumps(worker.log.wait(level="error"))
+
+
+def test_a_text_that_calls_itself_without_end(write):
+    path = write("local function f()\n  local a, b, c\n  return 1 + f()\nend\nf()")
+    lines = check(path, status=1)
+    assert lines[0] == f"{path}:3: stack overflow", lines
+
+
+def test_line_ends_of_any_kind(write):
+    text = work(f"\n nope = 1, {BENCHMARK},")
+    for line_end in ["\r\n", "\r"]:
+        path = write("")
+        path.write_bytes(text.replace("\n", line_end).encode())
+        assert check(path, status=1)[0] == f"{path}:8: routes[1].nope: unknown key"
 
 
 def test_an_endless_hook_is_one_mistake(write):
@@ -460,6 +591,18 @@ def test_globals(write):
     assert found(path, GLOBALS) == GLOBAL_LINES
     assert check(path)[-1] == f"{path}: good: 2 routes, benchmark on POST /g, 4 warnings"
     assert check(path, "--strict", status=1)[-1] == f"{path}: good: 2 routes, benchmark on POST /g, 4 warnings"
+
+
+def test_modules_for_several_luas_may_ask_which_it_is(write):
+    text = """
+if jit then print(1) end
+local set = setfenv and 1, utf8 and utf8.char
+if not rawlen or bit32 == nil then return_ = 1 end
+local x = ngx
+"""
+    assert found(write(""), work(f"{BENCHMARK},", text)) == [
+        "6: warning: the global ngx is defined nowhere, so it is nil"
+    ]
 
 
 def test_serve_logs_warnings_and_goes_on(start):

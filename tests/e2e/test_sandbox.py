@@ -162,7 +162,7 @@ def test_a_module_that_fails_is_tried_again(start):
     end)"""
     worker = start(backend(routes))
     module = worker.directory / "late.lua"
-    assert "module 'late' not found\n\tno file '" in get_text(worker, "/try")
+    assert "module 'late' not found:\n\tno file '" in get_text(worker, "/try")
     module.mkdir()
     assert "late.lua is a directory, and a worker opens files only" in get_text(worker, "/try")
     module.rmdir()

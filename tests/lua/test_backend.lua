@@ -116,10 +116,10 @@ end
 
 do -- nobody signed what a plain function or a forward would take by POST
   local text = "with a function or worker.forward() would serve requests that nobody signed: "
-    .. "give a table of hooks, which may be empty"
-  expect("", 'worker.post("/a", function() end)', "routes[1]: POST " .. text)
+  expect("", 'worker.post("/a", function() end)',
+    "routes[1]: POST " .. text .. "give a table of hooks, which may be empty")
   expect("", 'worker.get("/a", worker.forward()), worker.route("PUT", "/b", worker.forward())',
-    "routes[2]: PUT " .. text)
+    "routes[2]: PUT " .. text .. "only GET and POST can be here")
 end
 
 do -- the paths of the worker's own answers
