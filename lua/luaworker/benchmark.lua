@@ -6,6 +6,7 @@
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local answer = require "luaworker.answer"
+local direct = require "luaworker.direct"
 local failure = require "luaworker.failure"
 local job = require "luaworker.job"
 local json = require "luaworker.json"
@@ -20,9 +21,7 @@ local now = C.lw_api_now
 local RUNS, CONCURRENCY, ROUND_SECONDS = 8, 10, 600
 local UNREACHABLE_SECONDS, PAUSE_SECONDS = 60, 0.5
 local DONE = 0x62656e63 -- the key by which a round's last call wakes the benchmark
-local PIECE_BYTES, SHOWN_BYTES = 16 * 1024, 200
-
-local piece = ffi.new("char[?]", PIECE_BYTES)
+local SHOWN_BYTES = 200
 
 local benchmark = {}
 
@@ -52,13 +51,13 @@ end
 local function drain(call)
   local shown
   while true do
-    local n = C.lw_api_call_read(call, piece, PIECE_BYTES)
-    if n == -base.AGAIN then
+    local piece, code = direct.call_read(call)
+    if code == base.AGAIN then
       await.wait()
-    elseif n <= 0 then
-      return -n, shown or ""
+    elseif not piece then
+      return code, shown or ""
     elseif not shown then
-      shown = ffi.string(piece, math.min(n, SHOWN_BYTES))
+      shown = piece:sub(1, SHOWN_BYTES)
     end
   end
 end
@@ -93,9 +92,7 @@ local function call_remote(run, one)
   me.drops_stream, me.model_unreachable = true, false
   local value, err = remote(one.payload, stand_in(run, one))
   me.drops_stream = false
-  if value == nil then
-    return nil, tostring(err or "remote returned no answer"), me.model_unreachable
-  end
+  if value == nil and err ~= nil then return nil, tostring(err), me.model_unreachable end
   value = response.from_remote(value)
   if answer.is_answer(value) then value:read_to_end() end
   if value.status == 200 then return 200 end

@@ -233,8 +233,10 @@ function response.from_value(value)
   return response.json(value)
 end
 
---- The same of a `remote`: what is no answer yet becomes the member `result`, as clients expect it.
+--- The same of a `remote`: what is no answer yet becomes the member `result`, as clients expect it;
+--- nothing is null there.
 function response.from_remote(value)
+  if value == nil then value = json.null end
   local out = response.from_value(value)
   if out == value then return out end
   return response.json { result = value }

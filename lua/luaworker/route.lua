@@ -117,7 +117,8 @@ end
 
 local function run_remote(task, entry)
   task.hook = "remote"
-  local value = entry.remote(task.payload, request.of(task))
+  local value, err = entry.remote(task.payload, request.of(task))
+  if value == nil and err ~= nil then error(err, 0) end
   response.answer(task, response.from_remote(value))
 end
 

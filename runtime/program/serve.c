@@ -120,6 +120,10 @@ static void start_reports(int port) {
       .url = facts->url,
       .delete_requests_v1 = format && strcmp(format, "v1") == 0,
   };
+  if (serve.set.report_addr && !serve.set.public_ip) {
+    lw_warn("without PUBLIC_IPADDR (--public-ip) clients are told %s: only this machine reaches it",
+            facts->url);
+  }
   if (serve.set.report_addr) lw_report_start(&settings, lw_service_get()->account);
 }
 

@@ -497,3 +497,18 @@ def test_a_long_string_reaches_the_model(start, model, hook, sent):
     body = envelope({"prompt": "@", "n": 7}).replace(b"@", LONG.encode())
     assert worker.ask("POST", "/generate", body).status == 200
     assert model.last().body == f'{{"prompt":"{sent}","n":7}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "returned, status, body",
+    [
+        ("{ words = #p.a }", 200, b'{"result":{"words":2}}'),
+        ("5", 200, b'{"result":5}'),
+        ("nil", 200, b'{"result":null}'),
+        ("worker.json({ as = 'it is' }, 201)", 201, b'{"as":"it is"}'),
+    ],
+)
+def test_what_a_remote_returns(start, returned, status, body):
+    worker = start(backend(f'worker.post("/go", {{ remote = function(p) return {returned} end }})'))
+    response = worker.post("/go", {"a": "xy"})
+    assert (response.status, response.body) == (status, body)

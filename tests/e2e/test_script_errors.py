@@ -108,6 +108,7 @@ HOOKS = {
         "generate_client_response = function(_, r) r:body() r:chunks() return r end --<<",
     ),
     "remote": ("remote", "remote = function(p) return p.x.y end --<<"),
+    "remote, why not": ("remote", 'remote = function() return nil, "x" end --<<'),
     "from_json_msg": (
         "from_json_msg",
         "payload = (function() function Input.from_json_msg(m)"

@@ -279,8 +279,7 @@ do -- remote functions
   check.has(why, "remote answered 503")
   _, why = remote_of(function() return nil, "not today" end)
   check.has(why, "not today")
-  _, why = remote_of(function() end)
-  check.has(why, "remote returned no answer")
+  check.ok(remote_of(function() end) > 0, "nothing is an answer")
 end
 
 check.done()
