@@ -137,5 +137,5 @@
 ---@alias luaworker.ResponseHook fun(request: luaworker.Request, model_response: luaworker.ModelResponse): luaworker.Answer?, string?
 
 --- Does a request's work in place of the model. An answer is sent as it is, any other value as
---- JSON: `{"result": value}`; for nothing return `worker.json.null`. May wait.
----@alias luaworker.RemoteHook fun(payload: any, request: luaworker.Request): any
+--- JSON: `{"result": value}`, nothing as null; nil and a message is a failure. May wait.
+---@alias luaworker.RemoteHook fun(payload: any, request: luaworker.Request): any, string?
