@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: build demo dev test canon types api-docs bench format lint deps clean asan debug
+.PHONY: build demo dev test canon types api-docs bench bench-load format lint deps clean asan debug
 
 build: deps
 	@cmake --preset release -Wno-dev > build/configure.log || { cat build/configure.log; exit 1; }
@@ -39,6 +39,11 @@ api-docs: build
 bench: build
 	@tools/install.sh bench
 	@bench/run.py
+
+# luaworker load beside hey and wrk.
+bench-load: build
+	@tools/install.sh bench
+	@bench/load_tools.py
 
 format:
 	@tools/install.sh lint

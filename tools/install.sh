@@ -7,9 +7,10 @@ build="build-essential cmake ninja-build pkg-config libuv1-dev node-llhttp libcu
   libluajit-5.1-dev libssl-dev libsimdjson-dev libcmocka-dev"
 declare -A extra=(
   [build]=""
-  [test]="python3 python3-pytest python3-venv faketime systemd openssl curl git luajit lua-check clang-format"
+  [test]="python3 python3-pytest python3-venv faketime systemd openssl curl git luajit lua-check clang-format
+    chromium fonts-dejavu-core"
   [lint]="python3 git luajit lua-check clang-format"
-  [bench]="python3 openssl nginx-light"
+  [bench]="python3 openssl nginx-light hey wrk"
 )
 part=${1:?which part: build, test, lint or bench}
 [ -v "extra[$part]" ] || { echo "install.sh: no part called $part" >&2; exit 2; }
