@@ -24,8 +24,8 @@ enum {
   HEAD
 };
 
-void lw_asking_init(lw_asking *a, void *easy) {
-  *a = (lw_asking){.easy = easy};
+void lw_asking_bind(lw_asking *a, void *easy) {
+  a->easy = easy;
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);

@@ -14,7 +14,7 @@ typedef struct lw_asking_method {
 } lw_asking_method;
 
 typedef struct lw_asking {
-  void *easy; /* the curl handle; borrowed */
+  void *easy; /* the curl handle; borrowed; NULL: none is needed so far */
   lw_asking_method method, applied_method;
   char *url; /* read-only; kept for the next call, which often has the same */
   bool url_applied;
@@ -37,8 +37,9 @@ typedef struct lw_asking_terms {
   uint64_t connect_ms; /* 0: none */
 } lw_asking_terms;
 
-/* Sets the options that hold for all calls. */
-void lw_asking_init(lw_asking *a, void *easy);
+/* All zero to begin with. Before the first apply: the handle, with the options that hold for all
+ * calls. */
+void lw_asking_bind(lw_asking *a, void *easy);
 void lw_asking_fini(lw_asking *a);
 /* A new call. Copies both. */
 void lw_asking_open(lw_asking *a, lw_span method, lw_span url);

@@ -355,6 +355,7 @@ static void lane_done(lw_lane_call *c, lw_code code, int os_errno, const char *w
 static const lw_lane_ops lane_ops = {lane_sending, lane_line, lane_body, lane_done};
 
 static void start_on_lane(lw_upstream *u, const lw_lane_address *to) {
+  u->transfer.keep_ms = pool.keep_ms;
   u->lane = (lw_lane_call){
       .ops = &lane_ops,
       .answer = &u->answer,
@@ -379,19 +380,24 @@ static void set_callbacks(lw_upstream *u) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, u);
 }
 
+/* A curl handle costs as much as some requests: those that go by lanes have none. */
+static void prepare(lw_upstream *u) {
+  if (u->transfer.easy) return;
+  lw_multi_prepare(&u->transfer, on_done);
+  lw_asking_bind(&u->asking, u->transfer.easy);
+  set_callbacks(u);
+}
+
 static lw_upstream *make(void) {
   lw_upstream *u = lw_calloc(1, sizeof *u);
-  lw_multi_prepare(&u->transfer, on_done);
   lw_wake_init(&u->stop, run_stop);
   lw_timer_init(&u->timer, on_timer);
   lw_h1_answer_init(&u->answer);
-  lw_asking_init(&u->asking, u->transfer.easy);
-  set_callbacks(u);
   return u;
 }
 
 static void destroy(lw_upstream *u) {
-  lw_multi_discard(&u->transfer);
+  if (u->transfer.easy) lw_multi_discard(&u->transfer);
   lw_timer_fini(&u->timer);
   lw_asking_fini(&u->asking);
   free(u);
@@ -474,15 +480,16 @@ void lw_upstream_start(lw_upstream *u) {
   }
   lw_lane_address to;
   u->on_lane = u->sink && lw_lane_address_of(lw_span_of(u->asking.url), &to);
-  u->transfer.keep_ms = pool.keep_ms;
   u->phase = CONNECTING;
   start_timer(u, u->started_ms);
   if (u->on_lane) {
     start_on_lane(u, &to);
     return;
   }
+  prepare(u);
   lw_asking_apply(&u->asking, &(lw_asking_terms){u->trust->ca_file, u->trust->insecure,
                                                  u->timeouts.connect_ms});
+  u->transfer.keep_ms = pool.keep_ms;
   curl_easy_setopt(u->transfer.easy, CURLOPT_FRESH_CONNECT, 0L);
   lw_multi_add(&u->transfer);
 }
@@ -551,6 +558,7 @@ void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
     if (connected_ns) out->connect_s = (double)(connected_ns - u->started_ns) * 1e-9;
     return;
   }
+  if (!u->transfer.easy) return;
   curl_easy_getinfo(u->transfer.easy, CURLINFO_NUM_CONNECTS, &fresh);
   out->connected = fresh > 0 || u->sent_ns != 0;
   out->reused = fresh == 0 && u->sent_ns != 0;
