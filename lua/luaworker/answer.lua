@@ -4,19 +4,16 @@
 -- cancelled task is unwound. model.lua opens them; they live as long as their task.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
+local direct = require "luaworker.direct"
 local failure = require "luaworker.failure"
 local json = require "luaworker.json"
 local lines = require "luaworker.lines"
 
 local ffi, C, span = base.ffi, base.C, base.span
-local OK, AGAIN, EOF = base.OK, base.AGAIN, base.EOF
+local OK, AGAIN, EOF, MISUSE = base.OK, base.AGAIN, base.EOF, base.MISUSE
 local ffi_string = ffi.string
 local wait, current = await.wait, await.current
--- Loops that yield are never compiled, and there each look into C costs as much as the call.
-local call_read = C.lw_api_call_read
-
-local PIECE_BYTES = 16 * 1024
-local piece = ffi.new("char[?]", PIECE_BYTES)
+local call_read = direct.call_read
 
 local MAX_BODY = 256 * 1024 * 1024
 
@@ -192,16 +189,22 @@ function Answer:json()
   return json.from_doc(doc, 0, true)
 end
 
+-- Runs for each token of a stream, interpreted: call_read alone looks whether it may.
 local function next_chunk(self)
-  if type(self) == "table" and self._ended then return nil end
-  local call = call_of(self, 3)
-  local n = call_read(call, piece, PIECE_BYTES)
-  while n == -AGAIN do
+  if type(self) ~= "table" then call_of(self, 3) end
+  if self._ended then return nil end
+  local box = self._call
+  local piece, code = call_read(box and box.call)
+  while code == AGAIN do
     wait()
-    n = call_read(call, piece, PIECE_BYTES)
+    piece, code = call_read(box.call)
   end
-  if n > 0 then return ffi_string(piece, n) end
-  if n ~= -EOF then broke_off(self, call, -n) end
+  if piece then return piece end
+  if code == MISUSE then
+    call_of(self, 3)
+    error("this answer is over", 2)
+  end
+  if code ~= EOF then broke_off(self, box.call, code) end
   complete(self)
 end
 

@@ -15,7 +15,7 @@ local response = require "luaworker.response"
 local route = require "luaworker.route"
 local sample = require "luaworker.sample"
 
-local ffi, C = base.ffi, base.C
+local C = base.C
 local now = C.lw_api_now
 
 local RUNS, CONCURRENCY, ROUND_SECONDS = 8, 10, 600

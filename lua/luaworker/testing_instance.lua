@@ -11,6 +11,7 @@ local preload, real_require = package.preload, require
 
 local shared = {
   ["luaworker.base"] = true, ["luaworker.await"] = true, ["luaworker.json"] = true,
+  ["luaworker.direct"] = true,
   ["luaworker.json_form"] = true, ["luaworker.json_write"] = true,
 }
 

@@ -3,11 +3,14 @@
 -- (script/call.c, script/api.c), over testing_call.lua. Loaded by testing_app.lua.
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
+local direct = require "luaworker.direct"
+local kernel = require "luaworker.testing_kernel"
 local server = require "luaworker.testing_server"
 
 local C, ffi = base.C, base.ffi
 local OK, AGAIN, EOF, CANCELLED = base.OK, base.AGAIN, base.EOF, base.CANCELLED
 local text_of = ffi.string
+local PIECE_BYTES = 16 * 1024
 
 local function note_end(self, code)
   local exchange = self.exchange
@@ -96,15 +99,15 @@ function C.lw_api_call_header_get(handle, name, n, value)
   return 1
 end
 
-function C.lw_api_call_read(handle, out, size)
-  local self = call.find(handle)
+function direct.call_read(handle)
+  local self = handle and call.find(handle)
+  if not self or self.task ~= kernel.current then return nil, base.MISUSE end
   local piece, code = peek(self)
-  if not piece then return -code end
-  local part = piece:sub(1, tonumber(size))
-  ffi.copy(out, part, #part)
+  if not piece then return nil, code end
+  local part = piece:sub(1, PIECE_BYTES)
   self.buffer[1] = piece:sub(#part + 1)
   if self.buffer[1] == "" then table.remove(self.buffer, 1) end
-  return #part
+  return part
 end
 
 function C.lw_api_call_body_all(handle, max, out)

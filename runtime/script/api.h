@@ -137,9 +137,6 @@ int lw_api_call_status(struct lw_call *c);
 size_t lw_api_call_header_count(struct lw_call *c);
 void lw_api_call_header_at(struct lw_call *c, size_t i, lw_span *name, lw_span *value);
 int lw_api_call_header_get(struct lw_call *c, const char *name, size_t n, lw_span *value);
-/* The next bytes of the body as far as they are there, at most `size`, copied to out: how many; or
- * minus a code: -LW_AGAIN, -LW_EOF, or minus an error. */
-int lw_api_call_read(struct lw_call *c, char *out, size_t size);
 /* The whole body, gathered (at most max bytes, else LW_LIMIT): LW_OK, LW_AGAIN or an error. */
 int lw_api_call_body_all(struct lw_call *c, size_t max, lw_span *out);
 const char *lw_api_call_error(struct lw_call *c); /* one sentence, "" when none */

@@ -14,6 +14,7 @@
 
 #include "exchange/server.h"
 #include "floor/log.h"
+#include "script/direct.h"
 #include "script/embedded.h"
 #include "script/made.h"
 #include "script/task.h"
@@ -110,6 +111,7 @@ static void preload_library(lua_State *L) {
     lua_setfield(L, -2, lw_embedded[i].name);
   }
   lua_pop(L, 2);
+  lw_direct_preload(L);
   size_t n = 0;
   const char *cdef = lw_embedded_find("cdef", &n);
   lua_pushlstring(L, cdef, n);

@@ -11,7 +11,7 @@ KNOWN_TO = {
     r"uv\.h$|uv/": r"loop/\w+\.c$",
     r"curl/": r"loop/\w+\.[ch]$|exchange/(upstream|asking)\.c$",
     r"loop/multi\.h$": r"loop/\w+\.c$|exchange/upstream\.c$|program/program\.c$",
-    r"lua\.h$|lauxlib\.h$|lualib\.h$|luajit\.h$": r"script/(task|vm|generation|budget)\.c$",
+    r"lua\.h$|lauxlib\.h$|lualib\.h$|luajit\.h$": r"script/(task|vm|generation|budget|direct)\.c$",
     r"llhttp\.h$": r"wire/h1_parse\.c$",
     r"simdjson": r"wire/json\.cc$",
 }
