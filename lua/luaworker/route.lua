@@ -34,7 +34,8 @@ end
 --- What the route's hook counts; DEFAULT_WORKLOAD when it fails to.
 function route.count_workload(entry, payload)
   local hook = entry.count_workload
-  local ok, workload = await.xpcall(hook, failure.catch, payload)
+  local ok, workload = xpcall(hook, failure.catch, payload)
+  if not ok and (failure.is_ending(workload) or C.lw_api_stopped() ~= 0) then error(workload, 0) end
   if ok and type(workload) == "number" and workload >= 0 and workload < math.huge then
     return workload
   end

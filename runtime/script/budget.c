@@ -248,18 +248,24 @@ static bool refuses(const lw_heap *h, size_t more) {
   return h->used + more > most;
 }
 
-static void *count_allocation(void *owner, void *old, size_t had, size_t wanted) {
-  lw_heap *h = owner;
-  bool entered = at.L && at.entry.heap == h;
-  if (wanted > had && entered && refuses(h, wanted - had)) {
+/* What would pass the mark while Lua runs. */
+static bool may_grow(lw_heap *h, size_t more) {
+  if (!at.L || at.entry.heap != h) return true;
+  if (refuses(h, more)) {
     note_stop(LW_STOP_MEMORY, "");
     at.traceback[0] = '\0';
-    return NULL;
+    return false;
   }
+  if (!at.armed) arm();
+  return true;
+}
+
+static void *count_allocation(void *owner, void *old, size_t had, size_t wanted) {
+  lw_heap *h = owner;
+  uint64_t used = h->used - had + wanted;
+  if (used > h->mark && wanted > had && !may_grow(h, wanted - had)) return NULL;
   void *p = h->base(h->base_owner, old, had, wanted);
-  if (!p && wanted) return NULL;
-  h->used = h->used - had + wanted;
-  if (entered && h->used > h->mark && !at.armed) arm();
+  if (p || !wanted) h->used = used;
   return p;
 }
 

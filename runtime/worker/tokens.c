@@ -47,22 +47,34 @@ typedef struct shape {
   uint8_t kind, weight;
 } shape;
 
-static shape shape_of(unsigned char c) {
-  if (c >= 'a' && c <= 'z') return (shape){SMALL, 1};
-  if (c >= 'A' && c <= 'Z') return (shape){CAPITAL, 2};
-  if (c >= '0' && c <= '9') return (shape){DIGIT, 1};
-  if (c == '\'') return (shape){CAPITAL, 1};
-  if (c == ' ' || c == '\t') return (shape){BLANK, 1};
-  if (c == '\n' || c == '\r') return (shape){LINE_END, 1};
-  if (c < 0x80) return (shape){SIGN, 1};
-  if (c < 0xc0) return (shape){SKIPPED, 0}; /* inside a code point: its first byte was counted */
-  if (c == 0xc2) return (shape){WIDE, 1};
-  if (c < 0xe0) return (shape){SMALL, 3};
-  if (c < 0xe2) return (shape){SMALL, 4};
-  return c < 0xf0 ? (shape){WIDE, 1} : (shape){EMOJI, 1};
-}
+/* By the byte. */
+static const shape shapes[256] = {
+    ['a' ... 'z'] = {SMALL, 1},
+    ['A' ... 'Z'] = {CAPITAL, 2},
+    ['0' ... '9'] = {DIGIT, 1},
+    ['\''] = {CAPITAL, 1},
+    [' '] = {BLANK, 1},
+    ['\t'] = {BLANK, 1},
+    ['\n'] = {LINE_END, 1},
+    ['\r'] = {LINE_END, 1},
+    [0x00 ... 0x08] = {SIGN, 1},
+    [0x0b ... 0x0c] = {SIGN, 1},
+    [0x0e ... 0x1f] = {SIGN, 1},
+    ['!' ... '&'] = {SIGN, 1},
+    ['(' ... '/'] = {SIGN, 1},
+    [':' ... '@'] = {SIGN, 1},
+    ['[' ... '`'] = {SIGN, 1},
+    ['{' ... 0x7f] = {SIGN, 1},
+    [0x80 ... 0xbf] = {SKIPPED, 0}, /* inside a code point: its first byte was counted */
+    [0xc0 ... 0xc1] = {SMALL, 3},
+    [0xc2] = {WIDE, 1},
+    [0xc3 ... 0xdf] = {SMALL, 3},
+    [0xe0 ... 0xe1] = {SMALL, 4},
+    [0xe2 ... 0xef] = {WIDE, 1},
+    [0xf0 ... 0xff] = {EMOJI, 1},
+};
 
-static uint64_t count(lw_span text, const shape *shapes) {
+static uint64_t count(lw_span text) {
   uint64_t tokens = 0;
   kind last = SKIPPED;
   int room = 0;
@@ -84,17 +96,15 @@ static uint64_t count(lw_span text, const shape *shapes) {
 
 double lw_tokens_count(lw_span text) {
   if (text.n == 0) return 0;
-  shape shapes[256];
-  for (int c = 0; c < 256; c++) shapes[c] = shape_of((unsigned char)c);
   double tokens;
   if (text.n <= SAMPLED_ABOVE) {
-    tokens = (double)count(text, shapes);
+    tokens = (double)count(text);
   } else {
     const size_t part = SAMPLED_ABOVE / 3;
     const size_t starts[] = {0, (text.n - part) / 2, text.n - part};
     tokens = 0;
     for (int i = 0; i < 3; i++) {
-      tokens += (double)count((lw_span){text.p + starts[i], part}, shapes);
+      tokens += (double)count((lw_span){text.p + starts[i], part});
     }
     tokens *= (double)text.n / (double)(3 * part);
   }
