@@ -124,8 +124,13 @@ local function is_ending(err)
   return err == await.CANCELLED or err == await.EXIT or C.lw_api_stopped() ~= 0
 end
 
+--- For whoever caught an error of the author's: raises it again when it ends the task.
+function await.check_ending(err)
+  if is_ending(err) then error(err, 0) end
+end
+
 local function pass_endings(ok, first, ...)
-  if not ok and is_ending(first) then error(first, 0) end
+  if not ok then await.check_ending(first) end
   return ok, first, ...
 end
 

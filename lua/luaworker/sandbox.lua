@@ -2,6 +2,7 @@
 -- What a script sees: globals of its own before a fixed view of the standard ones (standard.lua),
 -- and load, require and their kin with the same. Once it is loaded, its globals are locked. This
 -- keeps slips from spreading and the process alive; it is no wall against malice.
+local await = require "luaworker.await"
 local base = require "luaworker.base"
 local module = require "luaworker.module"
 local standard = require "luaworker.standard"
@@ -27,6 +28,7 @@ end
 -- compiled code. Programs have nobody beside them.
 local function compile(text, name, env, mode)
   local chunk, err = load(text, name, "t", env)
+  if not chunk then await.check_ending(err) end -- text may be a function of the author's
   if chunk and mode ~= "run" then jit.off(chunk, true) end
   return chunk, err
 end

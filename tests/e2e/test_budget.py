@@ -36,6 +36,7 @@ BAD = {
     ),
     "gsub": ("return (('x'):gsub('x', function() while true do end end))", OVER_TIME),
     "sort": ("table.sort({ 3, 2, 1 }, function() while true do end end)", OVER_TIME),
+    "load": ("while true do load(function() while true do end end) end", OVER_TIME),
     "library": ("while true do worker.json.decode(worker.json.encode { 1, 'x' }) end", OVER_TIME),
     "words": ("while true do require('luaworker.words').sample(1e4) end", OVER_TIME),
     "tables": ("local t = {} while true do t[#t + 1] = ('x'):rep(1e5) .. #t end", OVER_MEMORY),
