@@ -35,13 +35,15 @@ end
 --- worker.env(name, default): the environment variable, as the default's type when that is a
 --- number or a boolean; the default when it is unset or empty.
 local function env(name, default)
+  base.expect_string(name, "worker.env")
   local text = os.getenv(name)
   if text == nil or text == "" then return default end
   local read = readers[type(default)]
   if not read then return text end
   local value = read(text)
   if value == nil then
-    error(string.format("%s: expected %s, got %s", name, type(default), base.show(text)), 2)
+    -- not what it is: it may be a secret, and this is logged
+    error(("%s: expected %s, got another text"):format(name, type(default)), 2)
   end
   return value
 end

@@ -103,12 +103,25 @@ end
 
 request.methods, request.getters = Request, getters
 
+local names = {}
+for _, list in ipairs { Request, getters } do
+  for name in pairs(list) do
+    names[name] = true
+  end
+end
+
+-- The library's own fields begin with _, and are asked for on whatever a method is called with.
+local function refuse(key)
+  if type(key) ~= "string" or key:sub(1, 1) == "_" then return nil end
+  error(("request has no %s%s"):format(key, base.did_you_mean(key, names)), 3)
+end
+
 local request_meta = {
   __index = function(self, key)
     local method = Request[key]
     if method then return method end
     local getter = getters[key]
-    if not getter then return nil end
+    if not getter then return refuse(key) end
     local value = getter(self)
     rawset(self, key, value)
     return value

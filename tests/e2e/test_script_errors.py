@@ -211,6 +211,22 @@ VALUES = {
     "library: file": ("local a = worker.file.read(5) --<<\nreturn a", None),
     "library: log": ('worker.log.info("%d", "x") --<<\nreturn "x"', None),
     "library: spawn": ('worker.spawn(5) --<<\nreturn "x"', None),
+    "library: request": (
+        "local a = request.bdy --<<\nreturn a",
+        'request has no bdy, did you mean "body"?',
+    ),
+    "library: request's method": (
+        "request:jsn() --<<\nreturn 'x'",
+        'request has no jsn, did you mean "json"?',
+    ),
+    "library: env without a name": (
+        'local a = worker.env() --<<\nreturn "x"',
+        "worker.env: expected string, got nil",
+    ),
+    "library: env of another type": (
+        'local a = worker.env("HOME", 5) --<<\nreturn "x"',
+        "HOME: expected number, got another text",  # which may be a secret
+    ),
     "library: status": ("local a = worker.response { status = 99 } --<<\nreturn a", None),
     "library: status text": ('local a = worker.response { status = "200" } --<<\nreturn a', None),
     "library: json status": ("local a = worker.json({}, 1000) --<<\nreturn a", None),
