@@ -156,6 +156,20 @@ function load_test.command(args, usage, operands, script, route)
   cli.exit(result.exit)
 end
 
+-- Without the folders that a path goes into only to leave them again.
+local function straight(path)
+  local parts = { path:sub(1, 1) == "/" and "" or nil }
+  for part in path:gmatch "[^/]+" do
+    local last = parts[#parts]
+    if part == ".." and last and last ~= ".." and last ~= "" then
+      parts[#parts] = nil
+    elseif part ~= "." then
+      parts[#parts + 1] = part
+    end
+  end
+  return table.concat(parts, "/")
+end
+
 --- For a test_load.lua: tests this route of this worker script, a path from the program's own
 --- folder or from where one stands.
 function load_test.main(script, route)
@@ -163,7 +177,7 @@ function load_test.main(script, route)
   local beside = io.open(folder .. script, "rb")
   if beside then
     beside:close()
-    script = folder .. script
+    script = straight(folder .. script)
   end
   load_test.command(arg, "luaworker run " .. arg[0], {}, script, route)
 end

@@ -40,10 +40,10 @@ local function fill_tokens(one, result)
   end
 end
 
+-- What others sent is shown on terminals.
 local function error_of(result, class)
   if class:sub(1, 4) ~= "http" then return result.error end
-  local text = result:tail():sub(1, ERROR_MOST):gsub("%s+", " ")
-  return text
+  return (result:tail():sub(1, ERROR_MOST):gsub("%s+", " "):gsub("%c", "?"))
 end
 
 --- How the request ended, by its last post. `one` has index, intended, workload, schedule_delay,

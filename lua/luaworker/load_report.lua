@@ -113,7 +113,7 @@ end
 
 local added_rows = {
   { "ttfb", "first byte" }, { "ttft", "first token" }, { "itl", "between tokens" },
-  { "e2e", "end to end" },
+  { "service", "post to end" }, { "e2e", "end to end" },
 }
 
 local function compare_lines(out, result)
@@ -139,13 +139,19 @@ local function compare_lines(out, result)
   each_line(out, text.columns(rows))
 end
 
+local shares = { errors = true, ok = true, goodput = true }
+
+local function threshold_value(one)
+  local name, stat = one.text:match "^%s*([%w_]+)(%.?)"
+  if stat == "." then return seconds(one.value) end
+  return shares[name] and percent(one.value) or number(one.value)
+end
+
 local function threshold_lines(out, thresholds)
   if #thresholds > 0 then out[#out + 1] = "" end
   for _, one in ipairs(thresholds) do
-    local is_time = one.text:find "%.[pm]" ~= nil
-    local value = is_time and seconds(one.value) or number(one.value)
     out[#out + 1] = ("threshold %s: %s (%s)"):format(one.text, one.ok and "holds" or "MISSED",
-      one.value == nil and "not measured" or value)
+      one.value == nil and "not measured" or threshold_value(one))
   end
 end
 
