@@ -283,7 +283,9 @@ def test_outcomes_by_class(tester, model):
             *(answers(b'{"error": "slow down, request 1"}', status=500, reason="No"),) * 2,
             answers(b"not found", status=404, reason="No"),
             raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", then="close"),
-            raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", then="reset"),
+            raw(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", then="reset"
+            ),
             raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", then="close"),
             *(says({}),) * 4,
         ]
@@ -398,7 +400,9 @@ def test_tokens_are_the_models_usage_where_it_tells(direct, model):
     model.on("/generate", streams(stream))
     result = direct(FEW, "--stream")
     assert result["throughput"]["tokens"] == 200
-    assert result["throughput"]["tokens_from"] == "usage" and "the model's usage" in result["report"]
+    assert (
+        result["throughput"]["tokens_from"] == "usage" and "the model's usage" in result["report"]
+    )
     model.on("/generate", says({"text": 'say "usage": {}', "usage": {"output_tokens": 12}}))
     assert direct(FEW)["throughput"]["tokens"] == 60
 
@@ -429,7 +433,9 @@ def test_an_answer_without_a_body(direct, model):
 
 
 def test_goodput_counts_failures_against_it(tester, model):
-    kinds = iter([says({}), answers(b"no", status=500), says({}), says({}), answers(b"", status=503)])
+    kinds = iter(
+        [says({}), answers(b"no", status=500), says({}), says({}), answers(b"", status=503)]
+    )
     lock = threading.Lock()
 
     def behaviour(exchange):
@@ -636,7 +642,9 @@ def test_operands():
 def test_scripts_that_cannot_be_used(tester, tmp_path):
     flags = (*MODEL, "-n", "1", "-rps", "1")
     ended = tester.run(*flags, route="/gone")
-    assert ended.returncode == 1 and "no POST route /gone" in ended.stderr and "/other" in ended.stderr
+    assert (
+        ended.returncode == 1 and "no POST route /gone" in ended.stderr and "/other" in ended.stderr
+    )
     ended = tester.run(*flags, route="/other")
     assert ended.returncode == 1 and "no sample payload" in ended.stderr
     ended = tester.run(*flags, command=("load", tmp_path / "gone.lua", "/generate"))
@@ -656,7 +664,9 @@ def test_a_test_load_of_two_lines(tester, model, tmp_path):
     model.on("/generate", says({}))
     program = tmp_path / "tests" / "test_load.lua"
     program.parent.mkdir()
-    program.write_text('local load = require "luaworker.load"\nload.main("../endpoint.lua", "generate")')
+    program.write_text(
+        'local load = require "luaworker.load"\nload.main("../endpoint.lua", "generate")'
+    )
     flags = ("--direct", model.url, "-n", 4, "-rps", 100)
     ended = tester.run(*flags, command=("run", program))
     assert ended.returncode == 0 and "outcomes: ok 4" in ended.stdout, ended

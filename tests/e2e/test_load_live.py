@@ -40,7 +40,9 @@ class Screen:
             count, letter, back, line_end, plain = match.groups()
             if plain:
                 line = self.lines[self.row].ljust(self.column)
-                self.lines[self.row] = line[: self.column] + plain + line[self.column + len(plain) :]
+                self.lines[self.row] = (
+                    line[: self.column] + plain + line[self.column + len(plain) :]
+                )
                 self.column += len(plain)
                 assert self.column < self.columns, f"a line that wraps: {plain!r}"
             elif back:
@@ -314,9 +316,7 @@ def test_ctrl_c_while_requests_wait_to_be_tried_again(running, model):
     router = Router().say(model.url)
     model.on("/generate", answers(b"", status=429, headers=[("Retry-After", "3000")]))
     try:
-        test = running(
-            *("--autoscaler", router.url, "-rps", 20, "-n", 3, "--route-timeout", "2h")
-        )
+        test = running(*("--autoscaler", router.url, "-rps", 20, "-n", 3, "--route-timeout", "2h"))
         model.wait_seen(3, "/generate")
         time.sleep(QUIET)
         test.interrupt()

@@ -257,7 +257,11 @@ def test_workers_that_can_take_work_over_time(routed, router):
 
 def endpoints(*names):
     return says(
-        {"results": [{"id": 40 + i, "endpoint_name": n, "api_key": f"K{i}"} for i, n in enumerate(names)]}
+        {
+            "results": [
+                {"id": 40 + i, "endpoint_name": n, "api_key": f"K{i}"} for i, n in enumerate(names)
+            ]
+        }
     )
 
 
@@ -485,9 +489,7 @@ def test_streams_in_a_session_by_the_real_worker(dev, tmp_path):
 
 
 def test_what_the_worker_adds(dev, tmp_path):
-    result, _ = dev_test(
-        dev, tmp_path, *shlex.split("-n 10 -rps 20 --compare"), dev["model-port"]
-    )
+    result, _ = dev_test(dev, tmp_path, *shlex.split("-n 10 -rps 20 --compare"), dev["model-port"])
     assert result["compare"]["outcomes"] == {"ok": 10}
     assert set(result["compare"]["added"]) >= {"service", "e2e", "ttfb"}
 

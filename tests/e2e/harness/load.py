@@ -106,7 +106,9 @@ def compile_stand_in(directory):
 def percentile(values, share):
     """What this share of them does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1e6) // 10**6) - 1))]
+    return ordered[
+        min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1e6) // 10**6) - 1))
+    ]
 
 
 def latencies_shown(report):
