@@ -200,7 +200,7 @@ local function no_value(task, err)
     error(failure.new(502, "model", err), 0)
   end
   await.check_cancel(err == "cancelled" and base.CANCELLED or OK)
-  error("returned no answer" .. (err and ": " .. tostring(err) or ""), 0)
+  error("returned no answer" .. (err and ": " .. failure.show(err) or ""), 0)
 end
 
 --- Answers the task's request with what a handler returned.

@@ -275,6 +275,30 @@ def test_the_traceback_has_the_scripts_lines(start, name):
     expect_alive(worker)
 
 
+def test_nothing_and_a_table(start):
+    """The second of two results says why; as text it would be an address."""
+    worker = start(handler("return nil, { 1 }"))
+    told_client(worker.get("/go"), "handler")
+    wanted = "returned no answer: the error value is no text: table { [number] = number 1 }"
+    assert worker.log.wait(FAILED)["error"] == wanted
+
+
+def test_an_overflow_is_not_told_by_the_trace_of_another(start):
+    """For some depths no room is left to note the place; what was noted before is another's."""
+    names = ", ".join(f"v{k}" for k in range(16))
+    frames = [
+        f"function f{n}() local {names[: 4 * n - 2]} return 1 + f{n}() end" for n in range(1, 10)
+    ]
+    routes = [f'worker.get("/{n}", function() return f{n}() .. "" end),' for n in range(1, 10)]
+    worker = start(backend("\n".join(routes), before="\n".join(frames)))
+    text = worker.script_file.read_text().splitlines()
+    for n in range(1, 10):
+        told_client(worker.get(f"/{n}"), "handler")
+        record = worker.log.wait(FAILED, route=f"GET /{n}")
+        line = int(record["at"].rsplit(":", 1)[1])
+        assert f"f{n}()" in text[line - 1], record
+
+
 def test_text_that_would_forge_a_record(start):
     worker = start(
         handler('error("a\\n{\\"level\\":\\"error\\",\\"message\\":\\"forged\\"}\\27[31m\\0x\\r")')
