@@ -9,11 +9,6 @@ local standard = require "luaworker.standard"
 
 local sandbox = {}
 
-local function without_first_line_comment(text)
-  if text:sub(1, 1) ~= "#" then return text end
-  return text:sub(text:find "\n" or #text + 1)
-end
-
 local function read_file(path)
   local hazard = standard.hazard(path)
   if hazard then return nil, hazard end
@@ -37,7 +32,7 @@ end
 local files_of = setmetatable({}, { __mode = "k" })
 
 local function compile_file(text, path, env, mode)
-  local chunk, err = compile(without_first_line_comment(text), "@" .. path, env, mode)
+  local chunk, err = compile(text, "@" .. path, env, mode)
   local files = files_of[env]
   if files then files[#files + 1] = { path = path, text = text, chunk = chunk } end
   return chunk, err
