@@ -21,6 +21,7 @@ local STRING = tonumber(C.LW_JSON_STRING)
 local ARRAY, OBJECT = forms.ARRAY, forms.OBJECT
 
 local LAZY_BYTES = 64 * 1024         -- longer members may stay in C until they are read
+local STOPPED_BYTES = 16 * 1024      -- of more, a script may be stopped while they are read
 local HELD_BYTES = 64 * 1024 * 1024  -- of text held for them between two full collections
 
 local json = {
@@ -153,13 +154,16 @@ local held_bytes = 0
 --- collected (or all read). The collector does not see how large such a text is, so every 64 MB of
 --- them run a full collection.
 function json.from_doc(doc, root, keep_lazy)
+  local bytes = C.lw_api_doc_nodes(doc)[0].length
+  local is_long = bytes > STOPPED_BYTES
+  if is_long then ffi.gc(doc, C.lw_api_doc_unref) end
   local value, held = read(doc, root, keep_lazy)
   if not held then
+    if is_long then ffi.gc(doc, nil) end
     C.lw_api_doc_unref(doc)
     return value
   end
-  ffi.gc(doc, C.lw_api_doc_unref)
-  held_bytes = held_bytes + C.lw_api_doc_nodes(doc)[0].length
+  held_bytes = held_bytes + bytes
   if held_bytes > HELD_BYTES then
     held_bytes = 0
     collectgarbage()

@@ -26,6 +26,7 @@ enum {
   TICKS = 10, /* in the time of a hook, as far as the bounds allow */
   LEVELS = 12,
   PATIENCE = 20000, /* instructions: some milliseconds */
+  LEAST = 200,      /* of them, after a long call of C: what it gave is put where it is freed */
   SILENT_TIMES = 5  /* so many times over it, the hook has not fired: tell */
 };
 
@@ -159,7 +160,7 @@ static void look_at_memory(lua_State *L) {
 static bool may_go_on(lua_State *L) {
   char place[LUA_IDSIZE + 16];
   const lw_heap *h = at.entry.heap;
-  if (at.timed && at.ticks > 2 * at.stop_after) return false;
+  if (at.timed && at.ticks > 2 * at.stop_after && at.patience < PATIENCE - LEAST) return false;
   if (h->used > h->limit + h->limit / 2 || (at.over_memory && !at.patience)) return false;
   return find_place(L, place, sizeof place);
 }

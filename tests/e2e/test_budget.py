@@ -326,6 +326,23 @@ def test_the_memory_of_what_was_stopped_comes_back(start):
         assert worker.memory_kb() < 128 * 1024
 
 
+def test_a_text_that_was_being_read_is_freed(start):
+    """Stopped in the library, which holds a document that Lua's collector does not know."""
+    worker = start(
+        backend(
+            """worker.get("/x", function()
+              local text = "[" .. ("1,"):rep(1e6) .. "1]"
+              while true do worker.json.decode(text) end
+            end)"""
+        ),
+        options=["--hook-time", "0.02"],
+    )
+    for _ in range(20):
+        assert worker.get("/x").status == 500
+    if not is_sanitized():
+        assert worker.memory_kb() < 400 * 1024
+
+
 def test_one_call_that_does_not_come_back_is_told(start):
     worker = start(
         backend(
