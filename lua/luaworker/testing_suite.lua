@@ -4,6 +4,7 @@
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 local expect = require "luaworker.testing_expect"
+local failure = require "luaworker.failure"
 local instance = require "luaworker.testing_instance"
 local kernel = require "luaworker.testing_kernel"
 local place = require "luaworker.testing_place"
@@ -110,7 +111,7 @@ local function caught(err)
   if meta and (rawget(err, "is_unmet") or meta == Skipped or meta == Caught) then return err end
   if err == await.EXIT or err == await.CANCELLED then return err end
   return setmetatable({
-    is_error = true, text = tostring(err), places = place.on_stack(),
+    is_error = true, text = failure.show(err), places = place.on_stack(),
   }, Caught)
 end
 

@@ -4,6 +4,7 @@ is there."""
 
 import json
 import os
+import shlex
 import socket
 
 import pytest
@@ -101,6 +102,14 @@ def test_a_directory_is_made(tmp_path, name):
     there = sorted(path.name for path in (tmp_path / "a/b").iterdir())
     assert there == [".luarc.json", ".luaworker", "mine.lua", "mine_test.lua"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_comes_next_can_be_typed(tmp_path):
+    (tmp_path / "it's mine").mkdir()
+    out = init(tmp_path, "it's mine/a").stdout
+    assert "wrote it's mine/a.lua, " in out
+    line = next(line for line in out.splitlines() if line.startswith("  luaworker check "))
+    assert shlex.split(line) == ["luaworker", "check", "it's mine/a.lua"]
 
 
 @pytest.mark.parametrize("there", ["mine.lua", "mine_test.lua"])

@@ -198,7 +198,12 @@ def test_sigint_ends_a_run(tmp_path):
         ("expect(1)", "expect(...) without a question"),
         ("local t = nil; t.x = 1", "attempt to index local 't' (a nil value)"),
         ('error "plain"', "plain"),
-        ("error { 1 }", "table: "),
+        ("error { 1 }", "the error value is no text: table { [number] = number 1 }"),
+        ("error()", "an error without a message: the error value is nil"),
+        (
+            "error(setmetatable({}, { __tostring = function() error 'x' end }))",
+            "the error value is a table whose __tostring fails",
+        ),
         ("os.exit(0)", "os.exit: a test does not end the run"),
     ],
 )

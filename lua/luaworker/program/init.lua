@@ -111,12 +111,19 @@ local function write_for_editors(directory)
   end
 end
 
+-- A path as a shell takes it.
+local function quoted(path)
+  if not path:find "[^%w_./-]" then return path end
+  return "'" .. path:gsub("'", "'\\''") .. "'"
+end
+
 local function say_what_next(list, directory)
   local script, tests = list[1][1], list[2] and list[2][1]
   print(("wrote %s, a worker to change as you like (from %s)"):format(script, options.from))
   if tests then print("wrote " .. tests .. ", its tests") end
   print(("wrote %s.luarc.json and %s.luaworker/, by which editors know the API\n"):format(
     directory, directory))
+  script, tests = quoted(script), tests and quoted(tests)
   print "What next:"
   print("  luaworker check " .. script)
   if tests then print("  luaworker test " .. tests) end
