@@ -55,6 +55,10 @@ local function choose_target(settings, source)
   if settings.target == "direct" then
     return target.direct(settings.url, settings.route, source.is_bare)
   end
+  if settings.session and source.is_bare then
+    cli.fail(1, "--session: %s takes no envelope, so its requests can't name a session",
+      settings.route)
+  end
   local key, err = console.endpoint_key(settings)
   if not key then cli.fail(1, "%s", err) end
   settings.endpoint_key = key
@@ -136,12 +140,16 @@ local function write_files(settings, result)
   end
 end
 
+local function columns_of_view()
+  return os.getenv "TERM" == "dumb" and 0 or base.C.lw_api_stderr_columns()
+end
+
 --- Reads the command line, runs, reports, writes files, ends the program.
 function load_test.command(args, usage, operands, script, route)
   local settings, given = options.read(args, usage, operands)
   settings.script, settings.route = script or given[1], path_of(route or given[2])
   local on_record, close_csv = open_files(settings)
-  local view = not settings.quiet and live.open(io.stderr, base.C.lw_api_stderr_columns) or nil
+  local view = not settings.quiet and live.open(io.stderr, columns_of_view) or nil
   local result = run_test(settings, view, on_record)
   if view then view:close() end
   local to_stdout = settings.json == "-" or settings.csv == "-" or settings.html == "-"

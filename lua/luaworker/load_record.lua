@@ -54,7 +54,7 @@ function record.fill(one, run, result, due)
   one.sent, one.ended = started - run.start, result.ended - run.start
   one.queue, one.bytes, one.longest_gap = started - due, result.bytes, result.longest_gap
   one.e2e, one.service = result.ended - due, result.ended - started
-  if not result.reused then
+  if not result.reused and result.sent > 0 then
     one.connect = result.dns_s + result.connect_s
     if result.tls_s > 0 then one.tls = result.tls_s end
   end

@@ -4,7 +4,7 @@ local text = {}
 
 -- Three digits that count, without a dangling zero.
 local function short(value)
-  if value >= 1000 then return ("%.0f"):format(value) end
+  if value >= 100 then return ("%.0f"):format(value) end
   return (("%.3g"):format(value))
 end
 

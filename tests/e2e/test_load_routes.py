@@ -407,6 +407,12 @@ def test_a_session_that_is_refused(tester, router, model):
     assert "429: too many sessions" in ended.stderr and not model.seen("/generate")
 
 
+def test_a_session_for_bare_workers(tester, router):
+    tester.script.write_text(BARE)
+    ended = tester.run("--autoscaler", router.url, "-n", 1, "-rps", 1, "--session")
+    assert ended.returncode == 1 and "takes no envelope" in ended.stderr, ended
+
+
 # -- call --
 
 
