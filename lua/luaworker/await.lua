@@ -97,8 +97,8 @@ end
 
 --- Waits until something that the running task waits for has changed.
 function await.wait()
-  check_can_wait(3)
   local me = current
+  if not me or not can_yield() then check_can_wait(3) end
   if running() == me.thread then
     yield()
     current = me
