@@ -8,7 +8,14 @@ local record = {}
 local now = base.C.lw_api_now
 local ERROR_MOST = 200
 
+-- No connection, and the server is not to blame: files or ports of this machine are used up.
+local function is_own_fault(text)
+  return text:find("Too many open files", 1, true)
+    or text:find("Cannot assign requested address", 1, true)
+end
+
 local function class_of(result)
+  if result.outcome == "connect" and is_own_fault(result.error) then return "client" end
   if result.outcome ~= "ok" then return result.outcome end
   local status = result.status
   return status >= 200 and status < 300 and "ok" or "http " .. status

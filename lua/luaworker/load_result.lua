@@ -33,7 +33,9 @@ end
 -- Whether the client itself was what limited the run, and why one can tell.
 local function find_saturation(run, reached, delay)
   local reasons = {}
-  if run.recorder.held > 0 then reasons[1] = held_text(run) end
+  local own = run.recorder.outcomes.client or 0
+  if own > 0 then reasons[1] = text.number(own) .. " requests failed within this machine" end
+  if run.recorder.held > 0 then reasons[#reasons + 1] = held_text(run) end
   local due_rate = rate(run.begun, run.first_due or 0, run.last_due or 0)
   local is_open = not run.settings.concurrency
   if is_open and delay and delay.p99 > LATE_S then

@@ -5,8 +5,10 @@ signals: test_load_live.py; the figures against a known truth: test_load_truth.p
 
 import json
 import re
+import shlex
 import socket
 import statistics
+import subprocess
 import threading
 import time
 
@@ -16,7 +18,7 @@ from harness.load import BARE, ENVELOPED, StandIn, LoadTester, compile_stand_in,
 from harness.model import FakeModel, answers, raw, refused_url, says, streams
 from harness.timing import SLOW
 from harness.tls import Authority
-from harness.worker import ROOT, is_sanitized, run
+from harness.worker import BINARY, ROOT, is_sanitized, run
 
 FEW = "-n 5 -rps 100"
 
@@ -655,6 +657,21 @@ def test_scripts_that_cannot_be_used(tester, tmp_path):
     tester.script.write_text("return 5")
     ended = tester.run(*flags)
     assert ended.returncode == 1 and "backend" in ended.stderr
+
+
+def test_no_open_files_left_is_the_clients_own_fault(tester, model):
+    model.on("/generate", lambda e: (time.sleep(0.5), e.read_body(), e.answer_json({})))
+    words = [BINARY, "load", tester.script, "/generate", "--direct", model.url, "--quiet"]
+    words += ["-n", "60", "-rps", "1000"]
+    ended = subprocess.run(
+        ["sh", "-c", f"ulimit -n 45; exec {shlex.join(map(str, words))}"],
+        capture_output=True,
+        text=True,
+        timeout=60 * SLOW,
+    )
+    assert ended.returncode == 0, ended
+    assert re.search(r"SATURATED CLIENT: \d+ requests failed within this machine", ended.stdout)
+    assert re.search(r"x client, .*Too many open files", ended.stdout), ended.stdout
 
 
 # -- in programs --
