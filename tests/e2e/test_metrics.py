@@ -292,7 +292,7 @@ def test_odd_paths_are_escaped(start):
     worker = start(
         backend(
             r"""worker.get("/a\"b\\c", function() return "" end),
-                worker.get("/caf\195\169", function() return "" end),"""
+                worker.get("/caf%C3%A9", function() return "" end),"""
         )
     )
     routes = metrics(worker).label_values("route")
