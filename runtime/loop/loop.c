@@ -27,12 +27,13 @@ static struct {
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t idle; /* active: something is still woken, so poll must not block */
-  lw_list ready, late, graves;
+  lw_list ready, held_up, late, graves;
   signal_slot signals[MAX_SIGNALS];
   int signal_count, unsettled;
   uint64_t turn_ns; /* of the first wake since the last drain; 0: none */
   lw_histogram lag;
   bool open, draining;
+  bool took_long; /* an item that ran in this drain */
 } loop;
 
 static void run_list(lw_list *list) {
@@ -70,10 +71,14 @@ static void drain(void) {
     run_list(&loop.ready);
     if (lw_list_empty(&loop.ready)) run_list(&loop.late);
   }
+  loop.took_long = false;
+  run_list(&loop.held_up); /* up to the next long one */
   run_list(&loop.late);
+  loop.took_long = false;
   bury_all();
   loop.draining = false;
-  bool more = !lw_list_empty(&loop.ready) || !lw_list_empty(&loop.late);
+  bool more =
+      !lw_list_empty(&loop.ready) || !lw_list_empty(&loop.held_up) || !lw_list_empty(&loop.late);
   end_turn(more);
   if (more) {
     uv_idle_start(&loop.idle, on_idle);
@@ -108,6 +113,7 @@ void lw_loop_init(void) {
   uv_unref((uv_handle_t *)&loop.prepare);
   uv_unref((uv_handle_t *)&loop.check);
   lw_list_init(&loop.ready);
+  lw_list_init(&loop.held_up);
   lw_list_init(&loop.late);
   lw_list_init(&loop.graves);
   loop.signal_count = 0;
@@ -158,6 +164,14 @@ void lw_loop_wake_late(lw_wake *w) { append(&loop.late, w); }
 
 uint64_t lw_loop_turn_ns(void) { return loop.turn_ns; }
 const lw_histogram *lw_loop_lag(void) { return &loop.lag; }
+
+void lw_loop_took_long(void) { loop.took_long = true; }
+
+bool lw_loop_hold_up(lw_wake *w) {
+  if (!loop.took_long) return false;
+  if (!lw_list_linked(&w->node)) lw_list_append(&loop.held_up, &w->node);
+  return true;
+}
 
 void lw_wake_cancel(lw_wake *w) { lw_list_remove(&w->node); }
 

@@ -4,7 +4,7 @@
  * woken runs in the drain, after the callbacks of that turn, in the order it was woken.
  *
  *   turn:  timers → drain → poll (callbacks mark) → drain → ...
- *   drain: woken items (bounded rounds) → flushes → graveyard
+ *   drain: woken items (bounded rounds) → what a long one held up → flushes → graveyard
  *
  * One thread; nothing here is thread-safe. */
 #pragma once
@@ -33,6 +33,10 @@ void lw_loop_wake(lw_wake *w);
 /* Runs after all ordinary woken items of this drain: for gathering writes, for kicking curl. */
 void lw_loop_wake_late(lw_wake *w);
 void lw_wake_cancel(lw_wake *w);
+/* For a run() that took long; another that may then asks whether to wait: true, when one did in
+ * this turn, and w is run again after sockets had theirs, and after what they wake. */
+void lw_loop_took_long(void);
+bool lw_loop_hold_up(lw_wake *w);
 
 /* When the first thing of the present turn was woken (monotonic): one value for all that the drain
  * does. 0 when nothing has been woken. */

@@ -307,6 +307,8 @@ void lw_budget_leave(void) {
   if (at.armed) disarm(L);
 }
 
+bool lw_budget_took_long(void) { return at.ticks > 1 || *at.entry.stopped != LW_STOP_NONE; }
+
 /* -- for Lua -- */
 
 lw_stop lw_budget_stopped(void) { return at.L ? (lw_stop)*at.entry.stopped : LW_STOP_NONE; }

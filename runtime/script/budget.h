@@ -57,6 +57,8 @@ void lw_heap_tidy(lw_heap *h, struct lua_State *L);
 /* Around lua_resume and lua_pcall. Only between the two does an allocation fail or a hook fire. */
 void lw_budget_enter(lw_entry entry);
 void lw_budget_leave(void);
+/* Of what was left last: the timer has fired more than once in it, or it was stopped. */
+bool lw_budget_took_long(void);
 
 /* For Lua, of what was entered. */
 lw_stop lw_budget_stopped(void);

@@ -131,8 +131,14 @@ static void enter(lw_task *t) {
   lw_budget_enter((lw_entry){t->L, &t->vm->heap, &t->stopped, path, false});
 }
 
-static void leave(void) {
+static uint64_t bit_of(const lw_task *t) { return (uint64_t)1 << ((unsigned)t->job % 64); }
+
+static void leave(lw_task *t) {
   lw_budget_leave();
+  if (lw_budget_took_long()) {
+    t->vm->slow_jobs |= bit_of(t);
+    lw_loop_took_long();
+  }
   current = NULL;
 }
 
@@ -151,7 +157,7 @@ static void task_resume(lw_task *t) {
   lua_State *co = t->L;
   enter(t);
   int status = lua_resume(co, 0);
-  leave();
+  leave(t);
   if (status == LUA_YIELD) {
     bool idle = lua_gettop(co) > 0 && lua_toboolean(co, -1);
     lua_settop(co, 0);
@@ -162,7 +168,12 @@ static void task_resume(lw_task *t) {
   end_task(t, false);
 }
 
-static void run_task(lw_wake *w) { task_resume(LW_CONTAINER_OF(w, lw_task, wake)); }
+/* Of jobs that took long before, one or two run in a turn: streams and other routes go on. */
+static void run_task(lw_wake *w) {
+  lw_task *t = LW_CONTAINER_OF(w, lw_task, wake);
+  if ((t->vm->slow_jobs & bit_of(t)) && lw_loop_hold_up(w)) return;
+  task_resume(t);
+}
 
 static void on_timer(lw_timer *timer) {
   lw_task *t = LW_CONTAINER_OF(timer, lw_task, timer);

@@ -27,6 +27,7 @@ typedef struct lw_vm {
   int main_ref, load_ref; /* registry: task.main, task.load */
   int *idle;              /* registry references of coroutines that wait for a new job */
   unsigned idle_count;
+  uint64_t slow_jobs;   /* a bit for each that took long, by its number modulo 64 */
   lw_list routers;      /* made by the script: struct lw_vm_router */
   lw_router *published; /* serve: the script's worker; NULL: none yet */
   uint64_t digest;      /* of the files that the script has loaded so far */

@@ -285,6 +285,19 @@ def test_many_at_once_each_pay_for_themselves(start):
     assert [c.read_response("GET").body for c in good] == [b"pong"] * 20
 
 
+def test_other_routes_are_served_between_those_that_loop(start):
+    worker = start(script("handler"), options=LIMITS)
+    many = 30
+    bad = [
+        worker.connect().send(b"GET /bad?how=loop HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(many)
+    ]
+    assert worker.get("/ping").body == b"pong"
+    metrics = worker.ask_internal("GET", "/metrics").body.decode()
+    line = next(l for l in metrics.splitlines() if l.startswith("luaworker_script_over_time_total"))
+    assert int(line.split()[1]) < many
+    assert {c.read_response("GET").status for c in bad} == {500}
+
+
 def test_memory_that_a_script_keeps(start):
     """Who fills a global pays; so does everyone after, until what is kept has gone."""
     worker = start(

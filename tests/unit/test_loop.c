@@ -381,6 +381,29 @@ static void a_stop_before_the_run_holds(void **state) {
   assert_string_equal(story, "a");
 }
 
+static void be_long(item *i) {
+  if (lw_loop_hold_up(&i->wake)) {
+    tell('-');
+  } else {
+    lw_loop_took_long();
+  }
+}
+
+static void of_long_items_one_runs_before_the_others_of_a_turn_and_one_after(void **state) {
+  (void)state;
+  ITEM(a, 'a', be_long, NULL);
+  ITEM(b, 'b', be_long, NULL);
+  ITEM(c, 'c', be_long, NULL);
+  ITEM(d, 'd', NULL, NULL);
+  lw_loop_wake(&a.wake);
+  lw_loop_wake(&b.wake);
+  lw_loop_wake(&c.wake);
+  lw_loop_wake(&d.wake);
+  turn_for(0);
+  assert_int_equal(strncmp(story, "ab-c-dbc-", 9), 0);
+  assert_string_equal(story + 9, "c");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_loop, close_loop)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -391,6 +414,7 @@ int main(void) {
       TEST(late_items_run_after_all_others),
       TEST(late_items_may_wake_others),
       TEST(a_busy_item_does_not_stop_the_others),
+      TEST(of_long_items_one_runs_before_the_others_of_a_turn_and_one_after),
       TEST(graves_are_filled_at_the_end_of_the_drain),
       TEST(a_burial_may_lead_to_another),
       TEST(what_is_buried_at_the_end_is_still_freed),
