@@ -222,6 +222,23 @@ do -- answers that nobody keeps are closed by the collector
   check.eq(get("text"):body(), "pong")
 end
 
+do -- what reads for streams follows no handle that is not of a call of this task
+  local direct, base = require "luaworker.direct", require "luaworker.base"
+  local answer = get "stream"
+  local dead = base.ffi.cast("struct lw_call *", answer._call.call)
+  answer:close()
+  local stranger = base.ffi.cast("struct lw_call *", 8)
+  for _, handle in ipairs { false, "text", {}, 7LL, base.ffi.new "int8_t", stranger, dead } do
+    local piece, code = direct.call_read(handle)
+    check.eq(piece, nil)
+    check.eq(code, base.MISUSE)
+  end
+  local read = get("stream"):chunks()
+  check.has(check.raises(read, 5), "expected an answer of a server")
+  check.has(check.raises(read, {}), "expected an answer of a server")
+  check.has(check.raises(read, answer), "this answer was closed")
+end
+
 do -- odds and ends
   local answer = assert(worker.http.post(url .. "base64", { body = "\0\1\2\255" }))
   check.eq(answer:body(), "AAEC/w==")
