@@ -14,10 +14,10 @@ import zlib
 
 import pytest
 
+from harness.autoscaler import Router
 from harness.load import ENVELOPED, LoadTester
 from harness.model import FakeModel, answers, says, streams
 from harness.timing import SLOW
-from test_load_routes import Router
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")

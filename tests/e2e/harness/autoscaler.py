@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""An autoscaler that takes reports and remembers them, or does to them what the test says."""
+"""Autoscalers: one that takes reports and remembers them, or does to them what the test says; and one
+that names workers to clients."""
 
 import json
 import threading
@@ -58,3 +59,46 @@ class FakeAutoscaler(FakeModel):
 
     def wait_error(self, text, since=0, timeout=None):
         return self.wait_report(text, lambda r: text in r["error_msg"], since, timeout)
+
+
+class Router(FakeModel):
+    """An autoscaler whose /route/ says what the test wants: `say(url, ...)`, the last for ever. A text
+    that is no URL is a status without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.words, self.workers = [], iter(()), None
+        self.last_word = None
+        self.busy = threading.Lock()
+        self.on("/route/", self.route)
+        self.on("/get_endpoint_workers/", self.list_workers)
+
+    def say(self, *words):
+        self.words, self.last_word = iter(words), words[-1]
+        return self
+
+    def route(self, exchange):
+        body = json.loads(exchange.read_body())
+        with self.busy:
+            self.asked.append(body)
+            word = next(self.words, self.last_word)
+            number = len(self.asked)
+        if callable(word):
+            return word(exchange)
+        index = body["request_idx"] or number
+        if not word.startswith("http"):
+            return exchange.answer_json({"request_idx": index, "status": word})
+        return exchange.answer_json(
+            {
+                **{"url": word, "signature": "c2lnbmVk", "cost": body["cost"], "reqnum": number},
+                **{"endpoint": body["endpoint"], "request_idx": index, "__request_id": "r"},
+            }
+        )
+
+    def list_workers(self, exchange):
+        exchange.read_body()
+        if self.workers is None:
+            return exchange.answer(404)
+        return exchange.answer_json(
+            [{"id": i, "status": status} for i, status in enumerate(self.workers)]
+        )
