@@ -6,8 +6,8 @@
 local annotations = {}
 
 local files = {
-  "lua/types/luaworker.lua", "lua/types/luaworker/words.lua", "lua/types/luaworker/testing.lua",
-  "lua/types/objects.lua", "lua/types/options.lua",
+  "lua/types/luaworker.lua", "lua/types/luaworker/words.lua", "lua/types/luaworker/load.lua",
+  "lua/types/luaworker/testing.lua", "lua/types/objects.lua", "lua/types/options.lua",
 }
 
 -- Types --

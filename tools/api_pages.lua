@@ -8,7 +8,8 @@ local api_pages = {}
 
 -- How scripts call what they have of a class.
 local variables = {
-  ["luaworker"] = "worker", ["luaworker.words"] = "words", ["luaworker.testing"] = "testing",
+  ["luaworker"] = "worker", ["luaworker.words"] = "words", ["luaworker.load"] = "load",
+  ["luaworker.testing"] = "testing",
   ["luaworker.Request"] = "request", ["luaworker.ModelResponse"] = "model_response",
   ["luaworker.Stream"] = "stream", ["luaworker.Payload"] = "Payload",
   ["luaworker.testing.clock"] = "testing.clock", ["luaworker.TestWord"] = "it",

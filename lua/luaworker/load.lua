@@ -144,9 +144,9 @@ local function columns_of_view()
   return os.getenv "TERM" == "dumb" and 0 or base.C.lw_api_stderr_columns()
 end
 
---- Reads the command line, runs, reports, writes files, ends the program.
-function load_test.command(args, usage, operands, script, route)
-  local settings, given = options.read(args, usage, operands)
+-- Reads the command line, runs, reports, writes files, ends the program.
+local function run_command(usage, operands, script, route)
+  local settings, given = options.read(arg, usage, operands)
   settings.script, settings.route = script or given[1], path_of(route or given[2])
   local on_record, close_csv = open_files(settings)
   local view = not settings.quiet and live.open(io.stderr, columns_of_view) or nil
@@ -179,15 +179,16 @@ local function straight(path)
 end
 
 --- For a test_load.lua: tests this route of this worker script, a path from the program's own
---- folder or from where one stands.
+--- folder or from where one stands. Without them they stand on the command line.
 function load_test.main(script, route)
+  if not script then return run_command("luaworker load", { "SCRIPT", "ROUTE" }) end
   local folder = arg[0]:match "^(.*/)" or ""
   local beside = io.open(folder .. script, "rb")
   if beside then
     beside:close()
     script = straight(folder .. script)
   end
-  load_test.command(arg, "luaworker run " .. arg[0], {}, script, route)
+  run_command("luaworker run " .. arg[0], {}, script, route)
 end
 
 return load_test

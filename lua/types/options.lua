@@ -139,3 +139,33 @@
 --- Does a request's work in place of the model. An answer is sent as it is, any other value as
 --- JSON: `{"result": value}`, nothing as null; nil and a message is a failure. May wait.
 ---@alias luaworker.RemoteHook fun(payload: any, request: luaworker.Request): any, string?
+
+--- For `load.run`: a route and the flags of `luaworker load`, times as texts: `"500ms"`, `"30s"`.
+---@class luaworker.LoadSettings
+---@field script string a worker script
+---@field route string the path of one of its POST routes
+---@field n? integer requests in all
+---@field rps? number requests a second
+---@field duration? string how long to send; with `n`, what ends first
+---@field stages? string rates in turn: `"10s:1,60s:1-20"`
+---@field arrival? string `"constant"` (default), `"poisson"`, `"gamma"` or `"gamma:BURSTINESS"`
+---@field concurrency? integer a closed loop of so many clients
+---@field max_concurrency? integer open loop: at most so many at once
+---@field warmup? string sends so long before measuring
+---@field seed? string | number of arrivals and payloads. Default: 1
+---@field timeout? string for each answer. Default: `"10m"`
+---@field stream? boolean asks for a stream by `"stream": true` in the payload
+---@field payload? string the payload as JSON, or @ and its file. Default: the script's samples
+---@field key? string the API key. Default: `VAST_API_KEY`, `API_KEY`
+---@field endpoint? string the endpoint's name. Default: the script's file name
+---@field local? boolean asks the autoscaler of this machine, port 8081
+---@field autoscaler? string asks the one at this URL
+---@field console? string where an account's key is exchanged for the endpoint's
+---@field route_timeout? string for a worker to become free. Default: `"10m"`
+---@field session? boolean all requests in one session
+---@field direct? string no autoscaler: the URL of a worker or model server
+---@field compare? string the same schedule once more, straight to the model at this URL
+---@field insecure? boolean certificates are not checked
+---@field ca? string a file of PEM certificates to check with, besides the system's
+---@field slo? string what a good request is: `"ttft:200ms,itl:50ms,e2e:2s"`
+---@field threshold? string[] what a good run is: `{ "ttft.p95<200ms" }`

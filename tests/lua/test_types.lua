@@ -31,6 +31,7 @@ do -- modules
     compare("." .. name, worker[name])
   end
   compare(".words", require "luaworker.words")
+  compare(".load", require "luaworker.load")
   local called = comparison.api.by_name["luaworker.json"].overloads[1]
   check.has(called, "fun(value: any, status?: integer)", "worker.json is called")
   check.eq(worker.json(1, 201).status, 201)
@@ -83,6 +84,17 @@ do -- tables without rules: what the library reads of them
     names_in("options.lua", 'rawget%(class, "([%a_]+)"')))
   compare(".PayloadFields", together(names_in("shape.lua", 'name == "(extra)"'),
     annotated.names "[string]"))
+end
+
+do -- the flags of load tests, but for those of its output
+  local settings = annotated.names("script", "route")
+  for name in pairs(names_in("load_options.lua", '\n  { "([%a-]+)", ')) do
+    settings[name:gsub("-", "_")] = true
+  end
+  for _, name in ipairs { "json", "csv", "html", "quiet" } do
+    settings[name] = nil
+  end
+  compare(".LoadSettings", settings)
 end
 
 do -- nothing promised but the name

@@ -10,7 +10,8 @@ local routes = { -- of each template, the one to try
   hello_world = "/generate", openai = "/v1/completions", image = "/sdapi/v1/txt2img",
 }
 local types = {
-  "luaworker.lua", "luaworker/testing.lua", "luaworker/words.lua", "objects.lua", "options.lua",
+  "luaworker.lua", "luaworker/load.lua", "luaworker/testing.lua", "luaworker/words.lua",
+  "objects.lua", "options.lua",
 }
 local editor_settings = [[
 {

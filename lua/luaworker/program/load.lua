@@ -1,3 +1,3 @@
 -- SPDX-License-Identifier: MIT
 -- `luaworker load SCRIPT ROUTE`: a load test of any worker's route.
-require("luaworker.load").command(arg, "luaworker load", { "SCRIPT", "ROUTE" })
+require("luaworker.load").main()
