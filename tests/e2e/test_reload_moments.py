@@ -375,8 +375,10 @@ def test_a_big_script_is_freed_bit_by_bit(start):
     turn is not asserted, only that all comes back."""
     big = "local big = {} for i = 1, 100000 do big[i] = { i, tostring(i) } end"
     worker = start(script("1", before=big))
+    worker.wait_counters(connections=0)
+    idle = worker.counters()["timers"]
     reload(worker, script("2"))
-    worker.wait_counters(generations=1, timers=worker.counters()["timers"])
+    worker.wait_counters(generations=1, timers=idle)
     assert worker.get("/version").body == b"2"
     reload(worker, script("3", before=big))
     reload(worker, script("4", before=big))  # it may end with some still to be freed
