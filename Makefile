@@ -47,7 +47,7 @@ bench-load: build
 
 format:
 	@tools/install.sh lint
-	@clang-format -i $$(git ls-files 'runtime/*.[ch]' 'runtime/*.cc' 'tests/*.[ch]' 'bench/*.[ch]')
+	@clang-format -i $$(git ls-files 'runtime/*.[ch]' 'runtime/*.cc' 'tests/*.[ch]' 'bench/*.[ch]' 'tools/*.c')
 
 lint: build
 	@tools/install.sh lint

@@ -67,30 +67,14 @@ char *lw_script_read(const char *path, size_t *size, char **why) {
   return text;
 }
 
-/* What the modules were compiled to, by their place in lw_embedded, with names and lines: another
- * state takes that ten times faster than the text. NULL in commands that need only one. */
-static struct bytecode {
-  char *p;
-  size_t n;
-} * compiled;
-
-static int write_bytecode(lua_State *L, const void *piece, size_t n, void *owner) {
-  (void)L;
-  struct bytecode *b = owner;
-  b->p = lw_realloc(b->p, b->n + n);
-  memcpy(b->p + b->n, piece, n);
-  b->n += n;
-  return 0;
-}
-
+/* As the build compiled it, with names and lines, which takes a tenth of the time; its text where
+ * that is another LuaJIT's. */
 static int compile_module(lua_State *L, const lw_embedded_text *t) {
-  struct bytecode *kept = compiled ? &compiled[t - lw_embedded] : NULL;
   char chunk[128];
   snprintf(chunk, sizeof chunk, "@%s", t->file);
-  if (kept && kept->n) return luaL_loadbuffer(L, kept->p, kept->n, chunk);
-  int status = luaL_loadbuffer(L, t->text, (size_t)(t->end - t->text), chunk);
-  if (status == 0 && kept) lua_dump(L, write_bytecode, kept);
-  return status;
+  if (luaL_loadbuffer(L, t->code, (size_t)(t->code_end - t->code), chunk) == 0) return 0;
+  lua_pop(L, 1);
+  return luaL_loadbuffer(L, t->text, (size_t)(t->end - t->text), chunk);
 }
 
 /* package.preload function: upvalue 1 is the module's name. */
@@ -200,7 +184,6 @@ lw_vm *lw_vm_new(lw_vm_mode mode, int argc, char *const *argv) {
   vm->L = luaL_newstate();
   if (!vm->L) lw_die("no memory for a Lua state");
   lw_heap_open(&vm->heap, vm->L);
-  if (mode == LW_VM_SERVE && !compiled) compiled = lw_calloc(lw_embedded_count, sizeof *compiled);
   lua_gc(vm->L, LUA_GCSETPAUSE, GC_PAUSE);
   lua_gc(vm->L, LUA_GCSETSTEPMUL, GC_STEPMUL);
   lua_gc(vm->L, LUA_GCSTOP, 0); /* all of it stays */

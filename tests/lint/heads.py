@@ -6,7 +6,7 @@ import re
 from tree import end, files, read
 
 findings = []
-paths = (files("runtime", "tests", "bench", endings={".c", ".h", ".cc", ".py"}) +
+paths = (files("runtime", "tests", "bench", "tools", endings={".c", ".h", ".cc", ".py"}) +
          files("lua", "tests", endings={".lua"}))
 for path in paths:
     first = "\n".join(read(path).splitlines()[:2])  # a program's first line may name its interpreter

@@ -32,7 +32,7 @@ def check(path, functions, function_limit, file_limit):
 
 
 findings = []
-for path in files("runtime", "tests", "bench", endings={".c", ".h", ".cc"}):
+for path in files("runtime", "tests", "bench", "tools", endings={".c", ".h", ".cc"}):
     findings += check(path, c_functions, 60, 600)
 for path in files("lua", "workers", "examples", "tests", "bench", endings={".lua"}):
     findings += check(path, lua_functions, 40, 300)

@@ -9,8 +9,11 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <lauxlib.h>
+#include <lualib.h>
 
 #include "floor/log.h"
+#include "script/embedded.h"
 #include "script/task.h"
 #include "turn.h"
 #include "wire/doc.h"
@@ -291,6 +294,28 @@ static void digests_follow_the_text(void **state) {
   free(text);
 }
 
+/* Else each start compiles its text, and nobody is told. */
+static void the_library_is_compiled(void **state) {
+  (void)state;
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  for (size_t i = 0; i < lw_embedded_count; i++) {
+    const lw_embedded_text *t = &lw_embedded[i];
+    if (strncmp(t->name, "luaworker", 9) != 0) {
+      assert_null(t->code);
+      continue;
+    }
+    assert_int_equal(luaL_loadbuffer(L, t->code, (size_t)(t->code_end - t->code), "other"), 0);
+    lua_Debug of;
+    assert_true(lua_getinfo(L, ">SL", &of));
+    assert_string_equal(of.source + 1, t->file);
+    lua_pushnil(L);
+    assert_true(lua_next(L, -2)); /* lines are known */
+    lua_settop(L, 0);
+  }
+  lua_close(L);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -306,6 +331,7 @@ int main(void) {
       TEST(a_job_that_breaks_down_is_told),
       TEST(a_cancelled_job_tells_nothing),
       TEST(digests_follow_the_text),
+      cmocka_unit_test(the_library_is_compiled),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
