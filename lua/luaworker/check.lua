@@ -11,6 +11,7 @@ local globals = require "luaworker.globals"
 local log = require "luaworker.log"
 local mistakes = require "luaworker.mistakes"
 local options = require "luaworker.options"
+local payload = require "luaworker.payload"
 local place = require "luaworker.place"
 local rehearsal = require "luaworker.rehearsal"
 local sandbox = require "luaworker.sandbox"
@@ -24,11 +25,15 @@ local function trace_of(frames)
   return "\nstack traceback:\n\t" .. trace.lines(frames):gsub("\n", "\n\t")
 end
 
--- Whether the script's text ran to its end, and its result.
+-- Whether the script's text ran to its end, and its result; report.classes: the payload classes
+-- that it made.
 local function run_text(report, chunk)
   local me = await.current()
+  report.classes = {}
   await.set_current(nil) -- nothing in it may wait
+  payload.gather(report.classes)
   local ok, result = xpcall(chunk, failure.catch)
+  payload.gather(nil)
   await.set_current(me)
   if ok then return true, result end
   local at, text, frames = report.finder:of_error(failure.settle(result))
@@ -50,9 +55,21 @@ local function name_place(report, at)
   return at.file == report.path and "line " .. at.line or at.file .. ":" .. at.line
 end
 
+-- Whether this was told of the same payload class at a route before.
+local function is_told(report, path)
+  local index, rest = path:match "^routes%[(%d+)%]%.payload%.(.+)$"
+  local class = index and report.value.opts.routes[tonumber(index)].opts.payload
+  if not class then return false end
+  local told = report.told[class] or {}
+  report.told[class] = told
+  told[rest] = told[rest] or index
+  return told[rest] ~= index
+end
+
 -- note(path, text, other): `other` is a path that text names; its place is put behind it.
 local function noter(report, severity)
   return function(path, text, other)
+    if is_told(report, path) then return end
     if other then
       local at = name_place(report, report.place_of(other))
       local _, last = text:find(other, 1, true)
@@ -99,6 +116,19 @@ local function check_backend(report, value, settings)
   rehearsal.run(report, value, is_good)
 end
 
+-- Classes that no route names: hooks may use them, or a route will.
+local function check_classes(report)
+  for _, class in ipairs(report.classes) do
+    for _, mistake in ipairs(report.told[class] and {} or payload.mistakes(class)) do
+      local anchor = { place = payload.place(class), names = { payload = true } }
+      report.list:add {
+        path = "worker.payload." .. mistake.field, message = mistake.text,
+        place = report.finder:follow(anchor, place.steps(mistake.field)),
+      }
+    end
+  end
+end
+
 local function check_globals(report, files)
   globals.check(files, function(at, text)
     report.list:add { message = text, severity = "warning", place = at }
@@ -120,7 +150,7 @@ end
 --- Returns { path, list = mistakes in order, value = the backend that it returned or nil }. Runs
 --- the text and hooks of the script.
 function check.script(path, text, settings)
-  local report = { path = path, list = mistakes.new(path) }
+  local report = { path = path, list = mistakes.new(path), told = {} } -- told: by payload class
   local chunk, files = compile(report, text)
   if not chunk then return report end
   local ok, value = run_text(report, chunk)
@@ -128,6 +158,7 @@ function check.script(path, text, settings)
   if ok then
     sandbox.lock(chunk)
     check_backend(report, value, settings)
+    check_classes(report)
   end
   report.list:sort()
   return report

@@ -110,9 +110,19 @@ options.rules = {
   log_actions = log_actions,
 }
 
+-- Of these the first that is there counts: another beside it would not be looked at.
+local function check_sources(opts, path, note)
+  local bench = opts.benchmark
+  local first = bench.generator and "generator" or bench.dataset and "dataset"
+  local text = first and "is not used beside benchmark." .. first .. ": leave out one of them"
+  if bench.generator and bench.dataset then note(path .. ".benchmark.dataset", text) end
+  if first and opts.make_benchmark_payload then note(path .. ".make_benchmark_payload", text) end
+end
+
 local function check_benchmark(opts, path, note)
   local bench = opts.benchmark
   if not schema.is_plain(bench) then return end
+  check_sources(opts, path, note)
   if bench.max_perf or bench.generator or opts.make_benchmark_payload then return end
   if bench.dataset then
     if type(bench.dataset) == "table" and #bench.dataset == 0 then
@@ -127,6 +137,23 @@ local function check_benchmark(opts, path, note)
     .. "make_benchmark_payload on the route, or for_test() on its payload")
 end
 
+-- What is said of the call to the model, where none is made.
+local of_model_call = {
+  "endpoint", "generate_payload_json", "connect", "first_byte", "idle", "total",
+}
+
+local function check_remote(opts, path, note)
+  if opts.remote == nil then return end
+  if opts.generate_client_response then
+    note(path .. ".remote", "leaves no model answer for generate_client_response")
+  end
+  for _, key in ipairs(of_model_call) do
+    if opts[key] ~= nil then
+      note(path .. "." .. key, "is not used beside remote, which stands in place of the model")
+    end
+  end
+end
+
 local function check_work(route, path, note)
   if route.method ~= "POST" then
     return note(path, "expected a function or worker.forward(): only POST routes have hooks")
@@ -134,9 +161,7 @@ local function check_work(route, path, note)
   work(route.opts, path, note)
   if not schema.is_plain(route.opts) then return end
   check_benchmark(route.opts, path, note)
-  if route.opts.remote and route.opts.generate_client_response then
-    note(path .. ".remote", "leaves no model answer for generate_client_response")
-  end
+  check_remote(route.opts, path, note)
 end
 
 --- One route.

@@ -15,6 +15,7 @@ local payload = {}
 
 -- By class; places: where it was made.
 local shapes, places = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
+local gathered -- the classes that are made, while payload.gather wants to know
 
 -- Checking a message: `target` gets the fields. It is the message itself when that came from a
 -- client (so that order, number texts and long strings still in C stay as they are), else a new
@@ -169,6 +170,7 @@ function payload.class(spec)
   local class = {}
   class.__index = class
   shapes[class], places[class] = shape_of.read(spec), place.here(2)
+  if gathered then gathered[#gathered + 1] = class end
   function class.from_json_msg(message)
     return take(class, message)
   end
@@ -185,6 +187,11 @@ payload.copy = copy
 
 function payload.is_class(value)
   return shapes[value] ~= nil
+end
+
+--- From now on the classes that are made go into `list`; nil: no more.
+function payload.gather(list)
+  gathered = list
 end
 
 --- The place of the call that made it, or nil.

@@ -65,8 +65,8 @@
 ---@field model_error? string | string[]
 ---@field info? string | string[] copied into the worker's own log
 
---- How a route's speed is measured. Payloads come from `generator`, else `dataset`, else
---- `make_benchmark_payload`, else the class's `for_test`.
+--- How a route's speed is measured. Payloads come from one of `generator`, `dataset` and the
+--- route's `make_benchmark_payload`, else from the class's `for_test`.
 ---@class luaworker.BenchmarkOptions
 ---@field generator? fun(): any makes a payload for each call
 ---@field dataset? any[] payloads, gone through again and again

@@ -331,6 +331,61 @@ local P = worker.payload {
     ]
 
 
+CLASSES = f"""local worker = require "luaworker"
+local P = worker.payload {{ seed = "integr" }}
+local Unused = worker.payload {{
+  part = {{ n = "strin" }} }}
+return worker.backend {{ model_server_url = "http://127.0.0.1:1", routes = {{
+  worker.post("/a", {{ payload = P }}), worker.post("/b", {{ payload = P }}),
+  worker.post("/c", {{ payload = P, {BENCHMARK} }}) }} }}
+"""
+
+
+def test_each_payload_class_is_told_of_once(write):
+    """However many routes have it; one that none has may be used by hooks."""
+    assert found(write(""), CLASSES, status=1) == [
+        '2: routes[1].payload.seed: unknown type "integr", did you mean "integer"?',
+        '4: worker.payload.part.n: unknown type "strin", did you mean "string"?',
+    ]
+
+
+def test_a_class_of_several_routes_is_bad_for_each(write):
+    """No hook is tried with it, so that each mistake is told once."""
+    before = 'local P = worker.payload { n = "int" }\nfunction P.for_test() return P { n = {} .. 1 } end'
+    routes = "payload = P }), worker.post('/h', { payload = P, benchmark = {},"
+    lines = found(write(""), work(routes, before), status=1)
+    assert len(lines) == 1 and lines[0].startswith("2: routes[1].payload.n: unknown type"), lines
+
+
+UNUSED = [
+    (
+        "benchmark = { generator = function() return {} end,\n dataset = { {} } },",
+        "8: routes[1].benchmark.dataset: is not used beside benchmark.generator: leave out one of them",
+    ),
+    (
+        "benchmark = { dataset = { {} } },\n make_benchmark_payload = function() return {} end,",
+        "8: routes[1].make_benchmark_payload: is not used beside benchmark.dataset: "
+        "leave out one of them",
+    ),
+]
+UNUSED += [
+    (
+        f"remote = function() return 1 end, {BENCHMARK},\n {key} = {value},",
+        f"8: routes[1].{key}: is not used beside remote, which stands in place of the model",
+    )
+    for key, value in {
+        "endpoint": '"/x"',
+        "generate_payload_json": "function(p) return p end",
+        "first_byte": "5",
+    }.items()
+]
+
+
+@pytest.mark.parametrize("fields,wanted", UNUSED)
+def test_what_would_not_be_used(write, fields, wanted):
+    assert found(write(""), work(fields), status=1) == [wanted]
+
+
 def test_keys_of_any_bytes_are_told_on_one_line(write):
     fields = f'["a\\nb"] = 1, ["\\0"] = 2, [{{}}] = 3, {BENCHMARK},'
     lines = found(write(""), work(fields), status=1)
@@ -590,7 +645,9 @@ def test_globals(write):
     path = write(GLOBALS)
     assert found(path, GLOBALS) == GLOBAL_LINES
     assert check(path)[-1] == f"{path}: good: 2 routes, benchmark on POST /g, 4 warnings"
-    assert check(path, "--strict", status=1)[-1] == f"{path}: good: 2 routes, benchmark on POST /g, 4 warnings"
+    assert check(path, "--strict", status=1)[-1] == f"{path}: not good by --strict, 4 warnings"
+    told = json.loads(check(path, "--strict", "--json", status=1)[0])
+    assert (told["ok"], told["errors"], told["warnings"]) == (False, 0, 4)
 
 
 def test_modules_for_several_luas_may_ask_which_it_is(write):

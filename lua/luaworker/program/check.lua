@@ -84,10 +84,14 @@ local function count(n, what)
   return ("%d %s%s"):format(n, what, n == 1 and "" or "s")
 end
 
+-- What was decided comes first: the exit status and `ok` of the JSON say the same.
 local function summary(report)
   local list, parts = report.list, {}
-  if list.errors > 0 then parts[1] = count(list.errors, "error") end
-  if list.errors == 0 then
+  if list.errors > 0 then
+    parts[1] = count(list.errors, "error")
+  elseif not is_good(list) then
+    parts[1] = "not good by --strict"
+  else
     local routes = report.value.opts.routes
     parts[1] = "good: " .. count(#routes, "route")
     for _, one in ipairs(routes) do
