@@ -40,8 +40,8 @@ function List:sort()
   end)
 end
 
--- What a script wrote may hold anything, a mistake is one line.
-local function one_line(text)
+--- A text of a script, which may hold anything, on one line.
+function mistakes.one_line(text)
   return (text:gsub("[%c]", function(c)
     return c == "\n" and "\\n" or ("\\%d"):format(c:byte())
   end))
@@ -49,7 +49,7 @@ end
 
 --- One line: "workers/x.lua:23: routes[2].endpoint: expected ...". is_plain: not how severe it is.
 function mistakes.line_of(one, is_plain)
-  return one_line(one.file .. (one.line and ":" .. one.line or "") .. ": "
+  return mistakes.one_line(one.file .. (one.line and ":" .. one.line or "") .. ": "
     .. ((is_plain or one.severity == "error") and "" or one.severity .. ": ")
     .. (one.path == "" and "" or one.path .. ": ") .. one.message)
 end

@@ -9,6 +9,7 @@ end
 
 local app = require "luaworker.testing_app"
 local expect = require "luaworker.testing_expect"
+local guard = require "luaworker.guard"
 local kernel = require "luaworker.testing_kernel"
 local server = require "luaworker.testing_server"
 local suite = require "luaworker.testing_suite"
@@ -77,9 +78,9 @@ local function model(spec)
   return server.new(spec, "testing.model")
 end
 
-return {
+return guard("testing", {
   describe = suite.describe, it = suite.it, expect = expect.that,
   before_each = suite.before_each, after_each = suite.after_each, skip = suite.skip,
-  load = load_app, model = model, http = server.at, clock = clock, parallel = parallel,
-  log = require("luaworker.testing_log").text,
-}
+  load = load_app, model = model, http = server.at, parallel = parallel,
+  clock = guard("testing.clock", clock), log = require("luaworker.testing_log").text,
+})

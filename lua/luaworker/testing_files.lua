@@ -5,6 +5,7 @@ local await = require "luaworker.await"
 local failure = require "luaworker.failure"
 local instance = require "luaworker.testing_instance"
 local kernel = require "luaworker.testing_kernel"
+local report = require "luaworker.testing_report"
 local suite = require "luaworker.testing_suite"
 
 local real = base.ffi.C
@@ -110,7 +111,7 @@ local function give_way()
 end
 
 local function selected(test, run)
-  if run.has_only and not test.only then return false end
+  if run.only and not test.only then return false end
   return not run.filter or test.name:find(run.filter) ~= nil
 end
 
@@ -124,7 +125,15 @@ local function run_test(run, file, test)
   io.stdout:flush()
 end
 
+local function has_enough(run)
+  return run.fail_fast and run.counts.failed > 0
+end
+
 local function run_file(run, file)
+  if has_enough(run) then
+    run.counts.left_out = run.counts.left_out + #file.tests
+    return
+  end
   run.report:begin_file(file)
   if #file.failures > 0 then
     run.counts.failed = run.counts.failed + 1
@@ -132,8 +141,7 @@ local function run_file(run, file)
     return
   end
   for _, test in ipairs(file.tests) do
-    if run.fail_fast and run.counts.failed > 0 then return end
-    if selected(test, run) then
+    if selected(test, run) and not has_enough(run) then
       give_way()
       run_test(run, file, test)
     else
@@ -143,6 +151,11 @@ local function run_file(run, file)
 end
 
 local function list_file(run, file)
+  if #file.failures > 0 then
+    local at, lines = report.describe(file.failures[1])
+    io.stderr:write("luaworker test: ", at and at .. ": " or "", lines[1], "\n")
+    run.counts.failed = run.counts.failed + 1
+  end
   for _, test in ipairs(file.tests) do
     if selected(test, run) then
       io.stdout:write(test.place or file.path, ": ", test.name, "\n")
@@ -151,20 +164,30 @@ local function list_file(run, file)
   end
 end
 
+-- run.only: where the first .only stands.
 local function note_only(run, file)
   for _, test in ipairs(file.tests) do
-    run.has_only = run.has_only or test.only
+    run.only = run.only or test.only
   end
+end
+
+-- Why some were left out.
+local function reasons(run)
+  local list = { run.only and ".only" or nil }
+  if run.filter then list[#list + 1] = "--filter" end
+  if has_enough(run) then list[#list + 1] = "--fail-fast" end
+  return table.concat(list, " or ")
 end
 
 local function close_file(file)
   if file.expectations then suite.settle(file) end
 end
 
---- Runs these files: { filter, seconds, fail_fast, report, only_list } → counts. The files are
---- loaded first, since one .only holds for all.
+--- Runs these files: { filter, seconds, hook_seconds, fail_fast, report, only_list } → counts. The
+--- files are loaded first, since one .only holds for all.
 function files.run(paths, run)
   local begun = real.lw_api_now()
+  kernel.hook_seconds = run.hook_seconds
   run.counts = { passed = 0, failed = 0, skipped = 0, left_out = 0 }
   local loaded = {}
   for i, path in ipairs(paths) do
@@ -179,6 +202,7 @@ function files.run(paths, run)
     close_file(file)
   end
   run.counts.seconds = real.lw_api_now() - begun
+  run.counts.only, run.counts.why_left_out = run.only, reasons(run)
   return run.counts
 end
 

@@ -7,6 +7,7 @@ local await = require "luaworker.await"
 local place = require "luaworker.testing_place"
 
 local real = base.ffi.C
+local processor_seconds = os.clock
 
 jit.off() -- compiled loops run no hooks, and the hook below stops what loops
 
@@ -17,6 +18,7 @@ local kernel = {
   current = nil, -- the task that runs now
   instance = nil, -- the library and script that it belongs to: testing_instance.lua
   owner = nil,   -- what is being tested: takes failures, log lines and the tasks that begin now
+  hook_seconds = 0, -- of the processor, that a script's task may take between two waits; 0: any
 }
 
 local tasks = {}
@@ -119,6 +121,7 @@ end
 local function resume(task)
   task.queued = false
   kernel.current, kernel.instance = task, task.instance
+  task.since = processor_seconds()
   local ok, idle = coroutine.resume(task.co)
   kernel.current, kernel.instance = nil, nil
   if not ok and not kernel.overtime then
@@ -215,7 +218,20 @@ function kernel.unstick(task)
 end
 
 -- A test that computes for too long is stopped from within, by an error that no pcall of a script
--- holds up.
+-- holds up. So is a script's task, as by runtime/script/budget.c; its test goes on.
+
+local function check_budget()
+  local task, most = kernel.current, kernel.hook_seconds
+  if not task or task.body or most == 0 then return end
+  local spent = processor_seconds() - task.since
+  if spent < most or not place.is_author(3) and spent < 2 * most then return end
+  task.since = processor_seconds() -- as long again for what unwinds
+  local trace = debug.traceback("", 3)
+  if coroutine.running() ~= task.co then trace = trace .. debug.traceback(task.co) end
+  local text = ("ran for more than %g s without waiting (--hook-time)"):format(most)
+  task.stopped = { text = (place.on_stack()[1] or "?") .. ": " .. text, trace = trace }
+  error(task.stopped.text, 0)
+end
 
 --- From now on for so many seconds of real time; nil: no limit.
 function kernel.set_limit(seconds)
@@ -223,7 +239,10 @@ function kernel.set_limit(seconds)
   if not seconds then return debug.sethook() end
   local last = real.lw_api_now() + seconds
   debug.sethook(function()
-    if real.lw_api_now() < last then return end
+    if real.lw_api_now() < last then
+      check_budget()
+      return
+    end
     kernel.overtime = kernel.overtime or {
       is_error = true, text = ("ran for more than %g s: stopped"):format(seconds),
       places = kernel.owner and places_now(kernel.owner) or place.on_stack(),

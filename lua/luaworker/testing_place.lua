@@ -30,4 +30,10 @@ function place.on_stack(co)
   return places
 end
 
+--- Whether the function at this level of the caller's stack is the author's.
+function place.is_author(level)
+  local info = debug.getinfo(level + 1, "S")
+  return info ~= nil and author_file(info.source) ~= nil
+end
+
 return place

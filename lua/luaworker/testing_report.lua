@@ -115,7 +115,7 @@ function Plain:finish(counts)
   local parts = { ("%d passed"):format(counts.passed), ("%d failed"):format(counts.failed) }
   if counts.skipped > 0 then parts[#parts + 1] = ("%d skipped"):format(counts.skipped) end
   if counts.left_out > 0 then
-    parts[#parts + 1] = ("%d not run because of .only or --filter"):format(counts.left_out)
+    parts[#parts + 1] = ("%d not run because of %s"):format(counts.left_out, counts.why_left_out)
   end
   local colour = counts.failed > 0 and "red" or counts.passed > 0 and "green" or "yellow"
   write("\n", paint(self, colour, table.concat(parts, ", ")),
@@ -186,7 +186,7 @@ end
 
 function Tap:finish(counts)
   if counts.left_out > 0 then
-    write(("# %d not run because of .only or --filter\n"):format(counts.left_out))
+    write(("# %d not run because of %s\n"):format(counts.left_out, counts.why_left_out))
   end
   write("1..", tostring(self.count), "\n")
 end

@@ -5,8 +5,10 @@ local base = require "luaworker.base"
 local await = require "luaworker.await"
 local expect = require "luaworker.testing_expect"
 local failure = require "luaworker.failure"
+local guard = require "luaworker.guard"
 local instance = require "luaworker.testing_instance"
 local kernel = require "luaworker.testing_kernel"
+local mistakes = require "luaworker.mistakes"
 local place = require "luaworker.testing_place"
 local server = require "luaworker.testing_server"
 
@@ -38,7 +40,7 @@ end
 
 local function describe(name, f, marks)
   check_offer("describe", name, f)
-  local inner = new_group(name, group)
+  local inner = new_group(mistakes.one_line(name), group)
   for key, value in pairs(marks or {}) do
     inner[key] = value
   end
@@ -54,7 +56,7 @@ end
 local function it(name, f, marks)
   check_offer("it", name, f)
   marks = marks or {}
-  local names, above = { name }, group
+  local names, above = { mistakes.one_line(name) }, group
   while above.parent do
     table.insert(names, 1, above.name)
     above = above.parent
@@ -72,20 +74,24 @@ local function skipping(offer)
     if type(reason) == "function" then
       reason, f = nil, reason
     end
-    offer(name, f, { skip = reason or "skipped in the file" })
+    reason = reason == nil and "skipped in the file" or mistakes.one_line(tostring(reason))
+    offer(name, f, { skip = reason })
   end
 end
 
-local function word(offer)
-  return setmetatable({
+-- A mark `only` is where it stands.
+local function word(name, offer)
+  return guard(name, {
     skip = skipping(offer),
-    only = function(name, f) offer(name, f, { only = true }) end,
+    only = function(what, f)
+      offer(what, f, { only = place.on_stack()[1] or "?" })
+    end,
   }, {
-    __call = function(_, name, f) offer(name, f) end,
+    __call = function(_, what, f) offer(what, f) end,
   })
 end
 
-suite.describe, suite.it = word(describe), word(it)
+suite.describe, suite.it = word("describe", describe), word("it", it)
 
 local function hook(name)
   return function(f)
@@ -99,7 +105,8 @@ suite.before_each, suite.after_each = hook "before_each", hook "after_each"
 
 --- In a test: ends it here; it is told as skipped.
 function suite.skip(reason)
-  error(setmetatable({ reason = tostring(reason or "skipped by the test") }, Skipped), 0)
+  reason = mistakes.one_line(tostring(reason or "skipped by the test"))
+  error(setmetatable({ reason = reason }, Skipped), 0)
 end
 
 -- Running --

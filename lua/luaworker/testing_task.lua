@@ -4,7 +4,7 @@
 local base = require "luaworker.base"
 local kernel = require "luaworker.testing_kernel"
 
-local C = base.C
+local C, real = base.C, base.ffi.C
 
 function C.lw_api_task_request()
   return kernel.current.exchange
@@ -30,6 +30,18 @@ end
 
 function C.lw_api_job_failed(p, n)
   kernel.current.error = base.ffi.string(p, n)
+end
+
+function C.lw_api_stopped()
+  local task = kernel.current
+  return task and task.stopped and 1 or real.lw_api_stopped()
+end
+
+function C.lw_api_stop_text(text, traceback)
+  local stopped = kernel.current and kernel.current.stopped
+  if not stopped then return real.lw_api_stop_text(text, traceback) end
+  text.p, text.n = stopped.text, #stopped.text
+  traceback.p, traceback.n = stopped.trace, #stopped.trace
 end
 
 local function start_timer(task, seconds)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 
 import pytest
+from harness.timing import SLOW
 from harness.worker import BINARY, Program, backend, run
 
 HEAD = """
@@ -87,7 +88,9 @@ def test_nothing_to_run(tmp_path):
 def test_help(tmp_path):
     done = run("test", "--help", directory=tmp_path)
     assert done.returncode == 0
-    for option in ("--filter", "--list", "--tap", "--fail-fast", "--timeout", "--no-color"):
+    for option in ("--filter", "--list", "--tap", "--fail-fast", "--timeout", "--hook-time"):
+        assert option in done.stdout
+    for option in ("--forbid-only", "--no-color"):
         assert option in done.stdout
 
 
@@ -111,15 +114,59 @@ def test_filter_only_skip_and_fail_fast(tmp_path):
       it("two", function() error "no" end)
       it("three", function() end)
     end)"""
-    assert "2 not run" in outcome(tmp_path, three, "--filter", "group > t?w?one", code=0)
+    out = outcome(tmp_path, three, "--filter", "group > t?w?one", code=0)
+    assert "2 not run because of --filter (" in out
     out = outcome(tmp_path, three, "--fail-fast", code=1)
     assert "ok      one" in out and "three" not in out
+    assert "1 not run because of --fail-fast (" in out
     out = outcome(tmp_path, three.replace('it("three"', 'it.only("three"'), code=0)
-    assert "1 passed" in out and "2 not run" in out
+    assert "1 passed" in out and "2 not run because of .only (" in out
     out = outcome(tmp_path, three.replace("describe(", "describe.skip("), code=2)
     assert "3 skipped" in out
     out = outcome(tmp_path, 'it("now", function() testing.skip "no GPU" end) it("later")', code=2)
     assert "now: no GPU" in out and "later: not written yet" in out
+
+
+@pytest.mark.parametrize("text", ['it.only("a", function() end)', 'describe.only("g", function()\nit("a", function() end) end)'])
+def test_an_only_that_was_left_behind_is_told(tmp_path, text):
+    """The tests that it leaves out may fail, and none would know."""
+    write(tmp_path, x=text + ' it("b", function() error "no" end)')
+    done = run("test", directory=tmp_path)
+    told = "luaworker test: x_test.lua:5: .only: nothing else was run\n"
+    assert (done.returncode, done.stderr) == (0, told), done
+    done = run("test", "--forbid-only", directory=tmp_path)
+    assert (done.returncode, done.stderr) == (1, told), done
+    write(tmp_path, x='it("a", function() end)')
+    done = run("test", "--forbid-only", directory=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_list_tells_of_files_that_do_not_load(tmp_path):
+    done = run("test", "--list", directory=write(tmp_path, x='it("a", function() end)', y="x = = 1"))
+    assert done.returncode == 1 and "x_test.lua:5: a\n" in done.stdout, done
+    assert done.stderr.startswith("luaworker test: y_test.lua:5: unexpected symbol"), done
+
+
+def test_a_name_is_one_line(tmp_path):
+    text = """describe("a\\nb", function()
+      it("c\\r\\n1) d", function() error "no" end)
+      it.skip("e", "f\\ng")
+    end)"""
+    out = outcome(tmp_path, text, code=1)
+    assert "  a\\nb\n" in out and "FAILED  c\\13\\n1) d\n" in out and "e: f\\ng\n" in out, out
+    assert "1) x_test.lua: a\\nb > c\\13\\n1) d\n" in out, out
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("testing.descripe()", 'testing has no descripe, did you mean "describe"?'),
+        ("it.olny('a')", 'it has no olny, did you mean "only"?'),
+        ("testing.clock.avance(1)", 'testing.clock has no avance, did you mean "advance"?'),
+    ],
+)
+def test_a_misspelt_word_has_a_hint(tmp_path, text, said):
+    fails(tmp_path, text, "x_test.lua:5:", said)
 
 
 def test_colour_only_on_a_terminal(tmp_path):
@@ -287,6 +334,53 @@ def test_what_never_ends_is_stopped(tmp_path, path):
         options=["--timeout", "0.5"],
     )
     assert "ok      next" in out
+
+
+HOOKS = backend("""worker.get("/loop", function()
+      while true do pcall(error) end
+    end),
+    worker.get("/coroutine", function()
+      coroutine.wrap(function() while true do end end)()
+    end),
+    worker.post("/count", { count_workload = function() while true do end end }),
+    worker.get("/rests", function()
+      for _ = 1, 4 do
+        local begun = os.clock()
+        while os.clock() - begun < 0.15 do end
+        worker.sleep(1)
+      end
+      return "well"
+    end)""")
+
+
+def test_a_hook_that_never_ends_fails_its_request(tmp_path):
+    """As by serve: no pcall holds it up, the log names the line, and what is next goes on. What
+    waits in between begins anew. (Tests of their own have --timeout.)"""
+    text = """local app = testing.load "worker.lua"
+    local function stopped(answer, place)
+      expect(answer.status):to_equal(500)
+      expect(answer.source):to_equal("script")
+      expect(answer.log):to_contain(place .. ": ran for more than 0.3 s without waiting (--hook-time)")
+    end
+    it("loop", function() stopped(app:get("/loop"), "worker.lua:8") end)
+    it("coroutine", function() stopped(app:get("/coroutine"), "worker.lua:11") end)
+    it("payload hook", function() stopped(app:post("/count", {}), "worker.lua:13") end)
+    it("rests", function() expect(app:get("/rests").body):to_equal("well") end)
+    it("own", function()
+      local begun = os.clock()
+      while os.clock() - begun < 0.5 do end
+    end)"""
+    write(tmp_path, HOOKS)
+    first = next(i for i, line in enumerate(HOOKS.splitlines(), 1) if "pcall(error)" in line)
+    text = re.sub(r"worker\.lua:(\d+)", lambda m: f"worker.lua:{int(m[1]) - 8 + first}", text)
+    outcome(tmp_path, text, "--hook-time", "0.3", "--timeout", str(60 * SLOW), script=HOOKS, code=0)
+
+
+def test_without_a_hook_time_the_test_is_stopped(tmp_path):
+    text = """local app = testing.load "worker.lua"
+    it("never", function() app:get("/loop") end)"""
+    options = ["--timeout", "0.5", "--hook-time", "0"]
+    fails(tmp_path, text, "ran for more than 0.5 s: stopped", script=HOOKS, options=options)
 
 
 def test_a_test_that_never_ends_is_stopped(tmp_path):

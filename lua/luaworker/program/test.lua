@@ -19,6 +19,9 @@ local options = cli.parse(arg, {
   { "fail-fast", nil, "stop after the first failure" },
   { "timeout", "SECONDS", "stop a test that runs longer", type = "number", default = 10,
     min = 0.01 },
+  { "hook-time", "SECONDS", "processor time of a hook between two waits, as of serve; 0: any",
+    type = "number", default = 1, min = 0 },
+  { "forbid-only", nil, "fail when a test or describe has .only, left behind by mistake" },
   { "no-color", nil, "no colours on a terminal either" },
 })
 
@@ -37,9 +40,15 @@ local in_colour = base.ffi.C.lw_api_stdout_is_terminal() == 1 and not options.no
 local out = not options.list and report.new(options.tap, in_colour) or nil
 local counts = files.run(found, {
   filter = options.filter, seconds = options.timeout, fail_fast = options.fail_fast,
+  hook_seconds = options.hook_time,
   only_list = options.list, report = out,
 })
 if out then out:finish(counts) end
+if counts.only then
+  io.stdout:flush()
+  io.stderr:write("luaworker test: ", counts.only, ": .only: nothing else was run\n")
+  if options.forbid_only then cli.exit(1) end
+end
 if counts.failed > 0 then cli.exit(1) end
 if counts.passed == 0 then cli.fail(2, "no test was run") end
 cli.exit(0)
