@@ -160,6 +160,12 @@ static lw_span gather(lane *l, lw_span piece) {
   return (lw_span){l->held, l->held_n};
 }
 
+/* Who speaks something else may never end a line, or close without one. */
+static bool may_be_status(lw_span line) {
+  const lw_span begin = LW_SPAN("HTTP/1.");
+  return memcmp(line.p, begin.p, LW_MIN(line.n, begin.n)) == 0;
+}
+
 /* Takes what there is of a line off *in. False: the call has ended. */
 static bool take_line(lane *l, lw_span *in) {
   lw_lane_call *c = l->call;
@@ -169,6 +175,10 @@ static bool take_line(lane *l, lw_span *in) {
   if (l->held_n || !end) line = gather(l, line);
   if (line.n > LW_H1_ANSWER_MAX_BYTES) {
     end_call(l, LW_PROTOCOL, 0, "a line of more than 64 KB");
+    return false;
+  }
+  if (!end && !c->answer->inside && !may_be_status(line)) {
+    end_call(l, LW_PROTOCOL, 0, "a status line that makes no sense");
     return false;
   }
   if (!end) return true;
@@ -261,6 +271,7 @@ static const lw_dial_events events = {on_connected, on_data, on_gone};
 static void begin_on(berth *b, lw_lane_call *c) {
   int os_errno = 0;
   lane *l = lw_calloc(1, sizeof *l);
+  c->dialled_ns = lw_now_ns();
   l->dial = lw_dial_open((const struct sockaddr *)&b->to, b->size, &events, l, &os_errno);
   if (!l->dial) {
     free(l);
@@ -292,7 +303,7 @@ void lw_lane_start(lw_lane_call *c, const lw_lane_address *to) {
   lane *l = take_idle(c->berth);
   c->reused = l != NULL;
   c->retried = false;
-  c->connected_ns = 0;
+  c->dialled_ns = c->connected_ns = 0;
   if (!l) {
     begin_on(c->berth, c);
     return;

@@ -35,7 +35,7 @@ typedef struct lw_lane_call {
   bool to_head;     /* a HEAD request */
   uint64_t keep_ms; /* how long its connection may stay idle; until it has ended */
   /* Read-only. */
-  uint64_t connected_ns; /* of a fresh connection; else 0 */
+  uint64_t dialled_ns, connected_ns; /* of a fresh connection; else 0 */
   bool reused;
   bool retried;
   struct lane *lane; /* private */

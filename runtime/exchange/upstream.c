@@ -555,7 +555,7 @@ void lw_upstream_get_times(lw_upstream *u, lw_upstream_times *out) {
     out->connected = connected_ns || u->sent_ns;
     out->reused = u->lane.reused && u->sent_ns;
     out->retried = u->lane.retried;
-    if (connected_ns) out->connect_s = (double)(connected_ns - u->started_ns) * 1e-9;
+    if (connected_ns) out->connect_s = (double)(connected_ns - u->lane.dialled_ns) * 1e-9;
     return;
   }
   if (!u->transfer.easy) return;

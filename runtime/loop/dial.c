@@ -24,6 +24,7 @@ struct lw_dial {
   const lw_dial_events *events;
   void *owner;
   bool connecting, gone;
+  bool failed;     /* in sending: what comes next is no clean end, even if it looks like one */
   lw_span rest[2]; /* to be sent */
 };
 
@@ -70,6 +71,7 @@ static void send_rest(lw_dial *d) {
   if (n >= 0) {
     skip_sent(d, (size_t)n);
   } else if (errno != EAGAIN && errno != EINTR) {
+    d->failed = true;
     drop_rest(d);
   }
 }
@@ -98,7 +100,7 @@ static bool read_some(lw_dial *d) {
     d->events->on_data(d->owner, read_buffer, (size_t)n);
     return true;
   }
-  if (n == 0 || (errno != EAGAIN && errno != EINTR)) tell_gone(d, n < 0);
+  if (n == 0 || (errno != EAGAIN && errno != EINTR)) tell_gone(d, n < 0 || d->failed);
   return false;
 }
 

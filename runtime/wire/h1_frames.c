@@ -4,7 +4,8 @@
 #include "wire/h1_frames.h"
 
 enum {
-  MOST_DIGITS = 15,
+  MOST_DIGITS = 16,  /* with leading zeros */
+  MOST_SHIFTED = 59, /* bits of a size that takes one more digit: it stays below 2^63 */
   MOST_EXTENSION = 4096,
   MOST_TRAILERS = 65536
 };
@@ -38,7 +39,7 @@ static const char *take_digit(lw_h1_frames *f, char c) {
                    : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
                                           : 16;
   if (value < 16) {
-    if (++f->digits > MOST_DIGITS) return "a chunk that is too long";
+    if (++f->digits > MOST_DIGITS || f->left >> MOST_SHIFTED) return "a chunk that is too long";
     f->left = f->left * 16 + value;
     return NULL;
   }
@@ -51,12 +52,15 @@ static const char *take_digit(lw_h1_frames *f, char c) {
 
 static const char *take_trailer(lw_h1_frames *f, char c) {
   if (++f->total > MOST_TRAILERS) return "more than 64 KB of trailers";
-  if (c == '\n') {
-    if (f->line == 0) f->state = DONE;
-    f->line = 0;
-  } else if (c != '\r') {
-    f->line++;
+  if (c == ':') f->colon = true;
+  if (c != '\n') {
+    f->line += c != '\r';
+    return NULL;
   }
+  if (f->line == 0) f->state = DONE;
+  if (f->line > 0 && !f->colon) return "a trailer without a colon";
+  f->line = 0;
+  f->colon = false;
   return NULL;
 }
 

@@ -11,6 +11,7 @@ typedef struct lw_h1_frames { /* private */
   unsigned digits;
   uint64_t left;
   size_t line, total;
+  bool colon; /* in the line of a trailer */
 } lw_h1_frames;
 
 /* `a` is complete. to_head: it answers a HEAD request, so no body follows. */

@@ -200,6 +200,22 @@ static void the_peer_breaks_off(void **state) {
   assert_int_equal(s.gone, 1);
 }
 
+/* The kernel tells of a reset once: whom it told in sending sees a clean end in reading. */
+static void a_break_that_sending_met(void **state) {
+  (void)state;
+  meet();
+  send(s.peer, "last words", 10, 0);
+  struct linger hard = {1, 0};
+  setsockopt(s.peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  close(s.peer);
+  s.peer = -1;
+  send_text("to nobody");
+  assert_false(lw_dial_is_sending(s.dial));
+  TURN_UNTIL(s.gone);
+  assert_true(s.broken);
+  assert_int_equal(s.n, 10);
+}
+
 /* A descriptor left readable at its end would make the loop spin. */
 static void the_loop_rests_behind_an_end(void **state) {
   (void)state;
@@ -248,6 +264,7 @@ int main(void) {
       CASE(more_than_the_kernel_takes),
       CASE(the_peer_ends),
       CASE(the_peer_breaks_off),
+      CASE(a_break_that_sending_met),
       CASE(the_loop_rests_behind_an_end),
       CASE(closed_at_any_time),
   };

@@ -109,6 +109,9 @@ static void in_chunks(void **state) {
   expect(CHUNKED, "A\r\n0123456789\r\n0\r\nT: x\r\nU: y\r\n\r\n",
          (outcome){LW_EOF, true, "0123456789", ""});
   expect(CHUNKED, "5\nhello\n0\n\n", (outcome){LW_EOF, true, "hello", ""});
+  expect(CHUNKED, "0000000000000005\r\nhello\r\n0\r\nT:\r\n\r\n",
+         (outcome){LW_EOF, true, "hello", ""});
+  expect(CHUNKED, "7fffffffffffffff\r\nhello", (outcome){LW_AGAIN, false, "hello", ""});
   expect(OK_HEAD("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), "1\r\na\r\n0\r\n\r\n",
          (outcome){LW_EOF, true, "a", ""});
   expect(CHUNKED, "5\r\nhello\r\n", (outcome){LW_AGAIN, false, "hello", ""});
@@ -127,7 +130,11 @@ static void broken_chunks(void **state) {
   expect(CHUNKED, "5x\r\nhello\r\n", broken);
   expect(CHUNKED, "5\r\nhello!\r\n", broken);
   expect(CHUNKED, "5\r\nhello\r\r\n", broken);
+  expect(CHUNKED, "8000000000000000\r\n", broken);
   expect(CHUNKED, "fffffffffffffffff\r\n", broken);
+  expect(CHUNKED, "00000000000000005\r\nhello\r\n", broken);
+  expect(CHUNKED, "0\r\nno field\r\n\r\n", broken);
+  expect(CHUNKED, "0\r\nT: x\r\nno field\r\n\r\n", broken);
 }
 
 static void what_never_ends_is_refused(void **state) {

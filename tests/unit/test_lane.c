@@ -262,6 +262,53 @@ static void a_second_try_is_the_last(void **state) {
   stop(&s);
 }
 
+/* It sits on the second request for a while. */
+static void serve_and_leave_late(server *s, int fd) {
+  for (int n = s->connections; read_request(s, fd); n = 0) {
+    if (s->requests++ == 1) {
+      usleep(300000);
+      return;
+    }
+    send_text(fd, OK_2);
+    if (n != 1) return;
+  }
+}
+
+static void connecting_for_a_second_try_is_told_alone(void **state) {
+  (void)state;
+  server s;
+  start_server(&s, serve_and_leave_late, NULL);
+  ask(&s);
+  lw_upstream_times times = ask(&s);
+  assert_true(times.retried && times.connect_s > 0);
+  assert_true(times.connect_s < (double)(times.sent_ns - times.started_ns) / 1e9 - 0.29);
+  stop(&s);
+}
+
+/* Without a line end one could wait for it for ever. */
+static void who_speaks_something_else_is_told_at_once(void **state) {
+  (void)state;
+  const char *texts[] = {"\x15\x03\x01", "SSH-2.0-x", "HTTP/2", "h", " HTTP/1.1 200 OK"};
+  for (size_t i = 0; i < LW_ARRAY_SIZE(texts); i++) {
+    const reply replies[] = {{texts[i], WAIT, 0}};
+    server s;
+    start_server(&s, NULL, replies);
+    watched w;
+    fire(&w, &s, 0);
+    await(&w, LW_PROTOCOL);
+    close_watched(&w);
+    stop(&s);
+  }
+  const reply replies[] = {{"HTTP/1.1", CLOSE, 0}}; /* this might have become one */
+  server s;
+  start_server(&s, NULL, replies);
+  watched w;
+  fire(&w, &s, 0);
+  await(&w, LW_CLOSED);
+  close_watched(&w);
+  stop(&s);
+}
+
 /* The answer is there before the request is: it counts, but the connection can't serve again. */
 static void serve_hasty(server *s, int fd) {
   char scrap[1000];
@@ -335,6 +382,8 @@ int main(void) {
       CASE(who_speaks_out_of_turn_is_left),
       CASE(who_left_unseen_is_seen_before_use),
       CASE(a_second_try_is_the_last),
+      CASE(connecting_for_a_second_try_is_told_alone),
+      CASE(who_speaks_something_else_is_told_at_once),
       CASE(an_answer_before_the_end_of_the_request),
       CASE(many_at_once),
       CASE(closed_at_any_time),

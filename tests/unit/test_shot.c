@@ -54,8 +54,14 @@ static lw_shot *fire(void) {
   return fire_at(url);
 }
 
+/* What the shot has received, for the server's thread. */
+static atomic_size_t taken;
+
 static const lw_shot_result *await_shot(lw_shot *s) {
-  while (lw_shot_wait(s) == LW_AGAIN) turn();
+  while (lw_shot_wait(s) == LW_AGAIN) {
+    run_for(1);
+    taken = (size_t)lw_shot_look(s)->bytes;
+  }
   return lw_shot_look(s);
 }
 
@@ -182,7 +188,8 @@ static void the_end_of_a_long_body_is_kept(void **state) {
   finish();
 }
 
-/* -- streams: the text is cut at every `|`, where the server waits a little -- */
+/* -- streams: the text is cut at every `|`, where the server waits until all has been taken, and
+ * then a little: so no gap is shorter than that, however late both are -- */
 
 static const char *story, *story_type;
 enum {
@@ -195,10 +202,13 @@ static void serve_story(server *s, int fd) {
   snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\n%s\r\nTransfer-Encoding: chunked\r\n\r\n",
            story_type);
   if (!send_text(fd, head)) return;
+  size_t sent = 0;
   for (const char *p = story, *end; *p; p = *end ? end + 1 : end) {
     end = strchrnul(p, '|');
     char size[20];
+    for (int i = 0; taken < sent && i < PATIENCE_MS; i++) usleep(1000);
     usleep(BREATH_MS * 1000);
+    sent += (size_t)(end - p);
     snprintf(size, sizeof size, "%x\r\n", (unsigned)(end - p));
     if (!send_text(fd, size) || !send_bytes(fd, p, (size_t)(end - p)) || !send_text(fd, "\r\n")) {
       return;
@@ -211,6 +221,7 @@ static const lw_shot_result *play(const char *type, const char *text, bool expec
   static lw_shot_result kept;
   story = text;
   story_type = type;
+  taken = 0;
   begin_with(serve_story, NULL);
   if (expected) lw_shot_plan_expect_stream(t.plan);
   kept = *expect(fire(), LW_SHOT_OK, "");
