@@ -38,6 +38,8 @@ static const char *const child_names[CHILDREN] = {"the model stand-in", "the aut
 
 static struct {
   const char *script, *log_level, *rate, *auth_scheme;
+  const char *model_url; /* of the stand-in, or of the user's own model server */
+  bool has_stand_in;
   int64_t ports[CHILDREN];
   pid_t pids[CHILDREN];
   char self[PATH_MAX], directory[64], endpoint[128];
@@ -55,8 +57,8 @@ static void set_env(const char *name, const char *format, ...) {
 
 static void set_worker_environment(void) {
   char mapped[64];
-  set_env("MODEL_SERVER_URL", "http://127.0.0.1:%" PRId64, dev.ports[MODEL]);
-  set_env("MODEL_LOG", "%s/model.log", dev.directory);
+  set_env("MODEL_SERVER_URL", "%s", dev.model_url);
+  if (dev.has_stand_in) set_env("MODEL_LOG", "%s/model.log", dev.directory);
   set_env("REPORT_ADDR", "http://127.0.0.1:%" PRId64, dev.ports[AUTOSCALER]);
   set_env("PUBLIC_IPADDR", "127.0.0.1");
   snprintf(mapped, sizeof mapped, "VAST_TCP_PORT_%" PRId64, dev.ports[WORKER]);
@@ -67,7 +69,7 @@ static void set_worker_environment(void) {
 }
 
 static _Noreturn void become(pid_t parent, const char *const *args) {
-  const char *argv[24] = {dev.self};
+  const char *argv[32] = {dev.self};
   for (size_t i = 0; args[i]; i++) argv[i + 1] = args[i];
   sigset_t none;
   sigemptyset(&none);
@@ -90,7 +92,7 @@ static void start_child(int which, const char *const *args) {
 
 /* Tells the script's mistakes, before anything is started for it. */
 static bool check_script(void) {
-  const char *const args[] = {"check", "--", dev.script, NULL};
+  const char *const args[] = {"check", "--model-url", dev.model_url, "--", dev.script, NULL};
   pid_t parent = getpid(), pid = fork();
   if (pid < 0) lw_die("can't check %s: %s", dev.script, strerror(errno));
   if (pid == 0) {
@@ -139,6 +141,7 @@ static bool start_children(const char *first_scheme) {
   char ports[CHILDREN][16], log[96], cache[96], internal[96];
   for (int i = 0; i < CHILDREN; i++) {
     snprintf(ports[i], sizeof ports[i], "%" PRId64, dev.ports[i]);
+    if (i == MODEL && !dev.has_stand_in) continue;
     if (!port_answers(dev.ports[i])) continue;
     fprintf(stderr, "luaworker dev: port %s is in use; choose another with --%s\n", ports[i],
             i == MODEL        ? "model-port"
@@ -155,29 +158,18 @@ static bool start_children(const char *first_scheme) {
   const char *autoscaler[] = {"run",           "--log-level",     "warn",       "@autoscaler",
                               "--port",        ports[AUTOSCALER], "--endpoint", dev.endpoint,
                               "--auth-scheme", first_scheme,      NULL};
-  const char *worker[] = {"serve",
-                          dev.script,
-                          "--host",
-                          "127.0.0.1",
-                          "--port",
-                          ports[WORKER],
-                          "--internal-port",
-                          "0",
-                          "--internal-port-file",
-                          internal,
-                          "--benchmark-cache",
-                          cache,
-                          "--log-format",
-                          "text",
-                          "--log-level",
-                          dev.log_level,
-                          "--auth-scheme",
-                          dev.auth_scheme,
-                          "--watch",
-                          NULL};
-  start_child(MODEL, model);
+  const char *worker[] = {"serve", dev.script, "--host", "127.0.0.1", "--port", ports[WORKER],
+                          "--internal-port", "0", "--internal-port-file", internal,
+                          "--benchmark-cache", cache, "--log-format", "text", "--log-level",
+                          dev.log_level, "--auth-scheme", dev.auth_scheme, "--watch",
+                          "--model-url", /* whatever the script says */
+                          dev.model_url,
+                          /* for the script may look for lines that the stand-in does not log */
+                          dev.has_stand_in ? "--model-loaded" : NULL, NULL};
+  if (dev.has_stand_in) start_child(MODEL, model);
   start_child(AUTOSCALER, autoscaler);
-  if (!wait_for(MODEL) || !wait_for(AUTOSCALER)) return false;
+  if (dev.has_stand_in && !wait_for(MODEL)) return false;
+  if (!wait_for(AUTOSCALER)) return false;
   set_worker_environment();
   start_child(WORKER, worker);
   return wait_for(WORKER);
@@ -199,9 +191,9 @@ static int internal_port(void) {
 
 static void print_invitation(void) {
   int64_t worker = dev.ports[WORKER], autoscaler = dev.ports[AUTOSCALER];
-  printf("\nAll is running: model %" PRId64 ", autoscaler %" PRId64 ", worker %" PRId64
-         ", endpoint %s.\n\n",
-         dev.ports[MODEL], autoscaler, worker, dev.endpoint);
+  printf("\nAll is running: model %s, autoscaler %" PRId64 ", worker %" PRId64 ", endpoint %s.\n\n",
+         dev.has_stand_in ? strrchr(dev.model_url, ':') + 1 : dev.model_url, autoscaler, worker,
+         dev.endpoint);
   if (strcmp(dev.endpoint, "hello_world") == 0) {
     printf(
         "A signed request, by hand:\n"
@@ -271,6 +263,17 @@ static void name_endpoint(void) {
   if (dot && dot != dev.endpoint) *dot = 0;
 }
 
+static void find_self(void) {
+  ssize_t n = readlink("/proc/self/exe", dev.self, sizeof dev.self - 1);
+  if (n < 0) lw_die("can't find the program's own file: %s", strerror(errno));
+}
+
+static void make_directory(void) {
+  const char *tmp = getenv("TMPDIR");
+  snprintf(dev.directory, sizeof dev.directory, "%.40s/luaworker-XXXXXX", tmp ? tmp : "/tmp");
+  if (!mkdtemp(dev.directory)) lw_die("can't make %s: %s", dev.directory, strerror(errno));
+}
+
 static void remove_directory(void) {
   static const char *const files[] = {"model.log", "benchmark", "internal_port"};
   for (size_t i = 0; i < LW_ARRAY_SIZE(files); i++) {
@@ -288,6 +291,8 @@ int lw_dev_main(int argc, char **argv) {
        65535},
       {"autoscaler-port", LW_OPTION_NUMBER, &dev.ports[AUTOSCALER], "N", "local autoscaler's port",
        NULL, 1, 65535},
+      {"model-url", LW_OPTION_TEXT, &dev.model_url, "URL",
+       "a model server of your own in place of the stand-in", NULL, 0, 0},
       {"rate", LW_OPTION_TEXT, &dev.rate, "N", "tokens per second of the model stand-in", NULL, 0,
        0},
       {"log-level", LW_OPTION_TEXT, &dev.log_level, "LEVEL", "of the worker", NULL, 0, 0},
@@ -300,8 +305,9 @@ int lw_dev_main(int argc, char **argv) {
       "SCRIPT [options]",
       "Runs SCRIPT as a worker together with a model stand-in and a local autoscaler, prints how "
       "to\n"
-      "send requests, and shows every report. The script is loaded anew when it is saved, and on\n"
-      "SIGHUP; Ctrl-C ends all.",
+      "send requests, and shows every report. Whatever URL and log the script names, the model is\n"
+      "the stand-in, which speaks hello_world's own API, OpenAI's, and that of an image server.\n"
+      "The script is loaded anew when it is saved, and on SIGHUP; Ctrl-C ends all.",
       options,
       LW_ARRAY_SIZE(options),
       false};
@@ -314,12 +320,13 @@ int lw_dev_main(int argc, char **argv) {
     lw_usage_error("dev", "--auth-scheme %s: %s", dev.auth_scheme, why);
   }
   dev.script = argv[first];
+  char stand_in[64];
+  snprintf(stand_in, sizeof stand_in, "http://127.0.0.1:%" PRId64, dev.ports[MODEL]);
+  dev.has_stand_in = dev.model_url == NULL;
+  if (dev.has_stand_in) dev.model_url = stand_in;
   name_endpoint();
-  ssize_t n = readlink("/proc/self/exe", dev.self, sizeof dev.self - 1);
-  if (n < 0) lw_die("can't find the program's own file: %s", strerror(errno));
-  const char *tmp = getenv("TMPDIR");
-  snprintf(dev.directory, sizeof dev.directory, "%.40s/luaworker-XXXXXX", tmp ? tmp : "/tmp");
-  if (!mkdtemp(dev.directory)) lw_die("can't make %s: %s", dev.directory, strerror(errno));
+  find_self();
+  make_directory();
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGHUP);

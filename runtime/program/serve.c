@@ -428,7 +428,7 @@ static bool load_first(void) {
 static void start_watching(void) {
   const lw_serve_settings *set = &serve.set;
   lw_startup_settings settings = {set->model_log, set->health_url, set->benchmark_cache,
-                                  set->stall_timeout};
+                                  set->stall_timeout, set->model_loaded};
   lw_sessions_start(&serve.site);
   lw_startup_begin(&settings, serve.site.router);
   if (set->watch) lw_watcher_open(on_edit);

@@ -53,6 +53,8 @@ static const lw_option options[] = {
     HEADING("The model server"),
     TEXT("model-url", model_url, "URL", "where it is, whatever the script says", NULL),
     TEXT("model-log", model_log, "FILE", "its log, when the script names none", "MODEL_LOG"),
+    FLAG("model-loaded", model_loaded, "it is loaded already: no marker in its log is waited for",
+         NULL),
     TEXT("health-url", health_url, "URL", "health check, when the script has none: URL or path",
          "MODEL_HEALTH_ENDPOINT"),
     SECONDS("stall-timeout", stall_timeout,

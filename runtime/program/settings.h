@@ -15,7 +15,7 @@ typedef struct lw_serve_settings {
   double header_timeout, body_timeout, idle_timeout, write_timeout, shutdown_timeout, stall_timeout,
       model_keepalive, hook_time;
   uint64_t max_body, queue_bytes, script_memory;
-  bool unsecured, use_ssl, watch;
+  bool unsecured, use_ssl, watch, model_loaded;
 } lw_serve_settings;
 
 /* Fills *set and sets the log up. Wrong ones, and --help, end the process. */

@@ -20,8 +20,9 @@
 enum {
   TICK_MS = 1000,
   RETRY_MS = 60000,
-  REMIND_TICKS = 60, /* between two log lines that say why it is not ready */
-  INFO_LINES = 20,   /* of the model's log that are echoed in one tick */
+  FIRST_REMIND_TICKS = 10, /* until a log line says why it is not ready, */
+  REMIND_TICKS = 60,       /* and between two of them */
+  INFO_LINES = 20,         /* of the model's log that are echoed in one tick */
 };
 
 static struct {
@@ -198,6 +199,8 @@ static void take_log(lw_router *router) {
     lw_ready_set(LW_GATE_LOG, LW_GATE_UNUSED, "%s",
                  router->marker_count && !file ? "no log is named (MODEL_LOG)"
                                                : "the script names no model_loaded marker");
+  } else if (startup.set.model_loaded && !has_passed(LW_GATE_LOG)) {
+    lw_ready_set(LW_GATE_LOG, LW_GATE_UNUSED, "not waited for (--model-loaded)");
   } else if (!has_passed(LW_GATE_LOG)) {
     say_what_log_shows();
   }
@@ -386,7 +389,8 @@ static void try_again(void) {
 static void remind(void) {
   for (int g = 0; g < LW_GATE_COUNT; g++) {
     lw_gate_view v = lw_ready_gate(g);
-    if (is_open(g)) continue;
+    bool told = v.state == LW_GATE_FAILED && startup.ticks == FIRST_REMIND_TICKS;
+    if (is_open(g) || told) continue;
     lw_info("not ready, %s is %s for %.0f s: %s", lw_gate_name(g), lw_gate_state_name(v.state),
             lw_wall_s() - v.since_s, v.why);
   }
@@ -398,7 +402,7 @@ static void look_around(void) {
   if (lw_ready_gate(LW_GATE_HEALTH).state == LW_GATE_WAITING && startup.health_runs) {
     say_what_health_shows();
   }
-  if (++startup.ticks % REMIND_TICKS == 0) remind();
+  if (++startup.ticks % REMIND_TICKS == 0 || startup.ticks == FIRST_REMIND_TICKS) remind();
 }
 
 static void run_startup(lw_wake *w) {

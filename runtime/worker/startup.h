@@ -19,6 +19,7 @@ typedef struct lw_startup_settings { /* texts are borrowed for the process's lif
   const char *health_url;            /* URL, or path at the model; when the script has none */
   const char *benchmark_cache;       /* file; NULL: none is kept */
   double stall_timeout_s; /* no byte from the model for so long while requests run; 0: off */
+  bool model_loaded;      /* no model_loaded marker is waited for */
 } lw_startup_settings;
 
 /* Begins with this script's settings. Gates: log, start, benchmark, health. The router is borrowed

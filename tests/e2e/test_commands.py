@@ -14,6 +14,7 @@ import pytest
 from harness.client import Client
 from harness.message import request
 from harness.model import answers, echo
+from harness.ports import as_options, dev_ports, reserve_port
 from harness.timing import wait_until
 from harness.worker import BINARY, PLAIN, ROOT, Program, Worker, backend, run
 
@@ -99,9 +100,7 @@ def test_misspelt_command_has_a_hint():
 
 
 def test_the_port_comes_from_the_environment(script):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = reserve_port()
     program = Program(
         "serve",
         script(PLAIN),
@@ -460,21 +459,6 @@ def test_call_of_what_is_no_json():
 # -- dev --
 
 
-def free_port():
-    """Nobody's a moment ago; dev takes no port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def dev_ports():
-    return {name: free_port() for name in ("port", "model-port", "autoscaler-port")}
-
-
-def as_options(ports):
-    return [word for name, port in ports.items() for word in (f"--{name}", str(port))]
-
-
 def test_dev_runs_a_worker_without_the_cloud(programs):
     """Worker, model stand-in and autoscaler on one machine, and the command that it prints works."""
     ports = dev_ports()
@@ -512,6 +496,44 @@ def test_dev_reloads_on_sighup(programs, script):
     program.process.send_signal(signal.SIGHUP)
     wait_until(lambda: version() == b"2", "the new script")
     program.stop()
+
+
+ELSEWHERE = """local worker = require "luaworker"
+return worker.backend {
+  model_server_url = "http://127.0.0.1:1",
+  model_log_file = "/nonexistent/model.log",
+  log_actions = { model_loaded = "a line that no stand-in logs" },
+  routes = { worker.post("/v1/completions", {
+    benchmark = { runs = 1, generator = function() return { prompt = "hi", max_tokens = 1 } end },
+  }) },
+}
+"""
+
+
+def is_ready(dev):
+    """Whether its worker is, by the command that it prints."""
+    words = shlex.split(dev.wait_line("luaworker status").split(": ")[-1])
+    return lambda: run(*words[1:]).returncode == 0
+
+
+def test_dev_puts_the_stand_in_where_the_script_names_a_model(programs, script):
+    """Its URL, its log and what is waited for in it are those of the machine that it is made for."""
+    dev = Program("dev", script(ELSEWHERE), *as_options(dev_ports()))
+    programs(dev)
+    wait_until(is_ready(dev), "the worker of dev", 60)
+    dev.stop()
+
+
+def test_dev_beside_a_model_server_of_ones_own(programs, script, model):
+    model.on("/v1/completions", answers(b"{}"))
+    ports = dev_ports()
+    path = script(ELSEWHERE.replace('"/nonexistent/model.log"', "nil"))
+    dev = Program("dev", path, *as_options(ports), "--model-url", model.url)
+    programs(dev)
+    wait_until(is_ready(dev), "the worker of dev", 60)
+    with pytest.raises(ConnectionError):
+        Client(ports["model-port"])
+    dev.stop()
 
 
 def test_dev_ends_all_when_one_cannot_start(script):

@@ -74,6 +74,29 @@ def test_a_plain_worker_is_ready_at_once(start, autoscaler):
     wait_ready(worker)
 
 
+def test_what_is_waited_for_is_logged_before_long(start, log):
+    """The first time after 10 s: whoever looks on has not gone yet."""
+    worker = start(script(log))
+    words = f'waits for "has started" in {log}'
+
+    def told():
+        return [r for r in worker.log.records if "not ready, log is waiting" in r["message"]]
+
+    assert words in wait_until(told, "the reason", 50 * SLOW)[0]["message"]
+
+
+def test_a_model_that_is_loaded_already(start, model, log):
+    """Whose log may have been rotated away, or says it in words of its own. What it says later
+    counts all the same."""
+    model.on("/generate", echo)
+    worker = start(script(log, measured=True), options=["--model-loaded"])
+    assert "--model-loaded" in wait_ready(worker)
+    write(log, "Exception: no weights\n")
+    wait_ready(worker, 503)
+    write(log, "has started\n")
+    wait_ready(worker)
+
+
 def test_nothing_is_there_yet(start, model, autoscaler, log):
     """No log, no model, no benchmark: each comes in its turn, and /readyz says what it waits for."""
     model.on("/generate", answers(b"loading", status=503)).on("/health", says("no", status=503))

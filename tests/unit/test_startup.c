@@ -290,6 +290,23 @@ static void an_error_marker_is_an_error_until_it_has_loaded_again(void **state) 
   assert_string_equal(lw_ready_error(), "");
 }
 
+static void a_loaded_models_log_is_not_waited_for(void **state) {
+  (void)state;
+  lw_router *first = make_watching(), *second = make_watching();
+  settings.model_loaded = true;
+  lw_startup_begin(&settings, first);
+  TURN_UNTIL(lw_ready_is());
+  assert_int_equal(state_of(LW_GATE_LOG), LW_GATE_UNUSED);
+  ASSERT_WHY(LW_GATE_LOG, "--model-loaded");
+  add_marker(second, LW_MARKER_LOADED, "another");
+  lw_startup_replace(second);
+  assert_int_equal(state_of(LW_GATE_LOG), LW_GATE_UNUSED);
+  write_log("Exception: corrupted\n");
+  TURN_UNTIL(state_of(LW_GATE_LOG) == LW_GATE_FAILED);
+  write_log("another\n");
+  TURN_UNTIL(state_of(LW_GATE_LOG) == LW_GATE_PASSED);
+}
+
 static void health_comes_and_goes(void **state) {
   (void)state;
   settings.health_url = "health"; /* a path without its slash */
@@ -436,6 +453,7 @@ int main(void) {
       TEST(the_marker_again_tries_again_at_once),
       TEST(nothing_found_is_an_error_only_late),
       TEST(an_error_marker_is_an_error_until_it_has_loaded_again),
+      TEST(a_loaded_models_log_is_not_waited_for),
       TEST(health_comes_and_goes),
       TEST(a_model_that_dies_without_health_url),
       TEST(a_reload_with_the_same_changes_nothing),
