@@ -3,7 +3,6 @@
 status`, which asks it for a person."""
 
 import json
-import random
 import re
 import signal
 import socket
@@ -13,6 +12,7 @@ import pytest
 from harness.client import Client
 from harness.message import request
 from harness.model import answers, echo, says
+from harness.ports import reserve_port, reserve_ports
 from harness.timing import wait_until
 from harness.worker import PLAIN, Program, backend, run
 
@@ -101,22 +101,11 @@ def test_a_port_that_is_taken(tmp_path):
     assert ended.returncode == 1 and f"{port}" in ended.stderr and "in use" in ended.stderr
 
 
-def free_ports():
-    """A port with two free ones behind it; below those that the kernel hands out to others."""
-    for port in random.sample(range(20000, 32000), 200):
-        try:
-            for number in range(port, port + 3):
-                socket.create_server(("", number)).close()
-        except OSError:
-            continue
-        return port, port + 2
-    raise AssertionError("no free ports")
-
-
 def test_by_default_it_is_the_next_port(tmp_path):
     """WORKER_PORT + 1, or WORKER_HTTP_PORT; `luaworker status` finds it the same way."""
     (tmp_path / "worker.lua").write_text(PLAIN)
-    port, other = free_ports()
+    port = reserve_ports(3)
+    other = port + 2
     for environment, expected in (
         ({"WORKER_PORT": str(port)}, port + 1),
         ({"WORKER_PORT": str(port), "WORKER_HTTP_PORT": str(other)}, other),
@@ -293,8 +282,7 @@ def test_command_takes_several_forms_of_the_address(worker):
 
 
 def test_command_finds_nobody(model):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     ended = run("status", port)
     assert ended.returncode == 3 and ended.stdout == ""
     assert f"http://127.0.0.1:{port}/status" in ended.stderr and "refused" in ended.stderr

@@ -16,6 +16,7 @@ import pytest
 from harness.client import Client
 from harness.message import auth_data, envelope, request
 from harness.model import FakeModel
+from harness.ports import reserve_port
 from harness.timing import SLOW, wait_until
 from harness.worker import LEFT, backend, expect_sums
 
@@ -107,7 +108,7 @@ class Model:
 
     def __init__(self, dice):
         self.dice = dice
-        self.server = FakeModel()
+        self.server = FakeModel(reserve_port())
         self.url, self.port = self.server.url, self.server.port
         self._offer()
 
@@ -148,13 +149,7 @@ class Model:
         self.server.stop()
 
     def come_back(self):
-        def again():
-            try:
-                return FakeModel(self.port)
-            except OSError:
-                return None
-
-        self.server = wait_until(again, "the model's port")
+        self.server = FakeModel(self.port)
         self._offer()
 
 

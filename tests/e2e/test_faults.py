@@ -15,6 +15,7 @@ import pytest
 
 from harness.message import AUTH, envelope, request
 from harness.model import endless, says, streams
+from harness.ports import reserve_port
 from harness.timing import PATIENCE, SLOW, settle, wait_until
 from harness.worker import backend, is_sanitized
 
@@ -101,11 +102,8 @@ def test_model_killed_mid_stream(start, mortal, route):
 
 def test_model_that_comes_back_is_used_again(start):
     """Between two lives nobody listens: 502 with a reason, and then the next life serves."""
-    held = socket.socket()
-    held.bind(("127.0.0.1", 0))
-    port = held.getsockname()[1]
+    port = reserve_port()
     worker = start(backend(READY), model=f"http://127.0.0.1:{port}")
-    held.close()
     answer = worker.post("/generate")
     assert answer.status == 502 and "refused" in answer.json()["error"]
     with contextlib.closing(socket.create_server(("127.0.0.1", port))) as listener:

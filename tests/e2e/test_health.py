@@ -3,11 +3,11 @@
 and that it is not told what is not so."""
 
 import re
-import socket
 import time
 
 from harness.message import post
 from harness.model import FakeModel, answers, echo, refused_url, says
+from harness.ports import reserve_port
 from harness.timing import SLOW, wait_until
 from harness.worker import PLAIN
 
@@ -60,7 +60,7 @@ def test_keys_in_urls_are_told_to_nobody(start, model, autoscaler):
 
 def test_a_model_that_dies_and_comes_back(start, autoscaler):
     """Without a health URL: the refused connection of a request is what starts the questions."""
-    model = FakeModel().on("/generate", echo)
+    model = FakeModel(reserve_port()).on("/generate", echo)
     worker = start(PLAIN, model=model, environment=environment(autoscaler))
     autoscaler.wait_loaded()
     assert worker.post("/generate").status == 200
@@ -113,7 +113,7 @@ def test_silence_at_work_is_looked_into(start, model, autoscaler):
 
 
 def test_silence_and_no_answer_is_an_error(start, autoscaler):
-    model = FakeModel()
+    model = FakeModel(reserve_port())
     held = model.hold("/generate")
     worker = start(
         PLAIN, model=model, options=["--stall-timeout", "0.5"], environment=environment(autoscaler)
@@ -121,8 +121,7 @@ def test_silence_and_no_answer_is_an_error(start, autoscaler):
     autoscaler.wait_loaded()
     client = worker.start("/generate")
     exchange = held.next()
-    model.listener.shutdown(socket.SHUT_RDWR)  # what runs stays silent, nobody listens
-    model.listener.close()
+    model.stop_listening()  # what runs stays silent
     try:
         for connection in model.open_connections():
             if connection is not exchange.connection:

@@ -5,10 +5,10 @@ is there."""
 import json
 import os
 import shlex
-import socket
 
 import pytest
 
+from harness.ports import as_options, dev_ports
 from harness.timing import wait_until
 from harness.worker import ROOT, Program, run
 
@@ -22,12 +22,6 @@ TYPES = ["luaworker.lua", "luaworker/testing.lua", "luaworker/words.lua", "objec
 
 def init(directory, *arguments):
     return run("init", *arguments, directory=directory)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -52,9 +46,8 @@ def test_a_new_worker_is_checked_and_tested_without_a_word(tmp_path, template):
 def test_a_new_worker_becomes_ready_and_answers(tmp_path, template, programs):
     """What `init` says to do next, on ports of its own."""
     assert init(tmp_path, "mine", "--from", template).returncode == 0
-    ports = {name: free_port() for name in ("port", "model-port", "autoscaler-port")}
-    options = [word for name, port in ports.items() for word in (f"--{name}", str(port))]
-    dev = Program("dev", "mine.lua", *options, directory=tmp_path)
+    ports = dev_ports()
+    dev = Program("dev", "mine.lua", *as_options(ports), directory=tmp_path)
     programs(dev)
     internal = dev.wait_line("luaworker status").split()[-1]
     wait_until(lambda: run("status", internal).returncode == 0, "the worker to be ready")

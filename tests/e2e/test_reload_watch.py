@@ -5,9 +5,9 @@ also when it is broken; and what is no change is none."""
 import os
 import time
 
+from harness.ports import as_options, dev_ports
 from harness.timing import QUIET, wait_until
 from harness.worker import Program, backend
-from test_commands import as_options, dev_ports
 from test_reload_moments import lines, status
 
 WATCH = ["--watch"]

@@ -3,7 +3,6 @@
 autoscaler that is away, slow or mad harms nobody, loses nothing and hears nothing twice."""
 
 import signal
-import socket
 import time
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from harness.autoscaler import FakeAutoscaler
 from harness.message import auth_data
 from harness.model import answers, echo, raw, refused_url
+from harness.ports import reserve_port
 from harness.timing import QUIET, SLOW, wait_until
 from harness.worker import backend, is_sanitized
 
@@ -139,9 +139,7 @@ def test_endings_in_the_older_form(start, model, autoscaler):
 
 def test_the_advertised_url(start, autoscaler):
     """The host's port, where the cloud has mapped ours to another."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = reserve_port()
     mapped = {f"VAST_TCP_PORT_{port}": "40123", f"VAST_TCP_PORT_{port + 1}": "40124"}
     where = environment(autoscaler, PUBLIC_IPADDR="1.2.3.4", **mapped)
     start(WORK, options=["--port", port, "--internal-port", 0], environment=where)

@@ -4,12 +4,12 @@ out of the window, lists of schemes, whose URL, another key, and what the log sa
 
 import json
 import shlex
-import socket
 
 import pytest
 
 from harness.message import auth_data, envelope
 from harness.model import FakeModel, answers, echo
+from harness.ports import as_options, dev_ports
 from harness.timing import SLOW, wait_until
 from harness.worker import PLAIN, ROOT, Program, backend, run
 
@@ -332,19 +332,13 @@ def test_a_text_that_is_too_long(serve, signer):
 # -- the local autoscaler --
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.parametrize("names", ["url", "sorted,url", "legacy"])
 def test_the_whole_loop_on_one_machine(names):
     """The autoscaler signs, the built-in client passes its answer on, the worker checks; twice, since
     each request has a message of its own."""
-    ports = {name: free_port() for name in ("port", "model-port", "autoscaler-port")}
-    options = [word for name, port in ports.items() for word in (f"--{name}", str(port))]
-    program = Program("dev", HELLO, *options, "--rate", "0", "--auth-scheme", names)
+    program = Program(
+        "dev", HELLO, *as_options(dev_ports()), "--rate", "0", "--auth-scheme", names
+    )
     try:
         words = shlex.split(program.wait_line("luaworker call"))
         for _ in range(2):

@@ -3,7 +3,6 @@
 the figures of the requests that were made."""
 
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -11,6 +10,7 @@ import urllib.request
 import pytest
 
 from harness.model import says, streams
+from harness.ports import reserve_port
 from harness.timing import PATIENCE, wait_until
 from harness.worker import ROOT
 
@@ -54,8 +54,7 @@ class Prometheus:
                 }
             )
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserve_port()
         self.process = subprocess.Popen(
             [
                 PROGRAMS / "prometheus",

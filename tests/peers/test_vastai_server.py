@@ -3,7 +3,6 @@
 every posted report compared field by field. What differs is listed in KNOWN with its reason, and in
 docs/compatibility.md; a difference that is not listed fails, and so does one that is listed and gone."""
 
-import contextlib
 import http.server
 import json
 import pathlib
@@ -18,6 +17,7 @@ import pytest
 
 from harness.client import Client
 from harness.message import AUTH, request
+from harness.ports import reserve_ports
 from harness.timing import PATIENCE, wait_until
 from harness.worker import BINARY, backend, clean_environment
 
@@ -89,17 +89,6 @@ class Autoscaler:
         self.server.server_close()
 
 
-def free_ports():
-    """Two neighbouring free ports: the client's and the internal one."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
-
-
 class Peer:
     """One of the two workers, with an autoscaler and a log file of its own."""
 
@@ -111,7 +100,7 @@ class Peer:
         self.autoscaler = Autoscaler(signer.public_pem)
         self.model_log = directory / "model.log"
         self.model_log.write_text("starting\n")
-        self.port = port or free_ports()
+        self.port = port or reserve_ports(2)  # the client's and the internal one
         self.signer = signer
         self.url = f"http://10.1.2.3:{self.port + 1000}"
         environment = clean_environment(

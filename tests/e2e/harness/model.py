@@ -15,6 +15,7 @@ import threading
 import time
 
 from .http import parse_fields, request_body_reader, take_head
+from .ports import reserve_port
 from .timing import PATIENCE, PROMPT, QUIET, wait_until
 
 
@@ -270,15 +271,14 @@ class FakeModel:
         self.requests = []  # every exchange, in order of arrival
         self.connections = []
         self.complaints = []  # what was not HTTP
-        self.stopping = False
+        self.closing = self.stopping = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     def _accept(self):
-        while not self.stopping:
+        while not self.closing:
             try:
-                self.listener.settimeout(None)
                 sock, _ = self.listener.accept()
             except OSError:
                 return
@@ -317,17 +317,24 @@ class FakeModel:
     def last(self, path=None):
         return self.seen(path)[-1]
 
+    def stop_listening(self):
+        """Only what is connected goes on. The thread has ended before the descriptor's number is free:
+        it must not accept at another's listener."""
+        self.closing = True
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._thread.join()
+        self.listener.close()
+
     def open_connections(self):
         with self._lock:
             return [c for c in self.connections if not c.closed.is_set()]
 
     def stop(self):
+        self.stop_listening()
         self.stopping = True
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
         with self._lock:
             connections = list(self.connections)
         for connection in connections:
@@ -416,10 +423,8 @@ def endless(piece=b"x" * 65536, chunked=True):
 
 
 def refused_url():
-    """The URL of a port where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+    """The URL of a port where nobody listens but who is told to."""
+    return f"http://127.0.0.1:{reserve_port()}"
 
 
 class Blackhole:

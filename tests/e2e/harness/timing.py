@@ -5,8 +5,8 @@ import os
 import time
 
 SLOW = float(os.environ.get("LW_TEST_SLOW", "1"))
-PATIENCE = 10.0 * SLOW  # for what must happen: only a failing test waits so long
-PROMPT = 2.0 * SLOW  # for what must happen promptly, e.g. a model call that is dropped
+PATIENCE = 30.0 * SLOW  # for what must happen: only a failing test waits so long
+PROMPT = 5.0 * SLOW  # for what must happen promptly, e.g. a model call that is dropped
 QUIET = 0.15 * SLOW  # how long we look when nothing may happen
 
 
