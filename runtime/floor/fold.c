@@ -82,12 +82,13 @@ static size_t put(lw_field *f, size_t n, const char *key, lw_span value) {
 }
 
 static void log_whole(const lw_fold_line *line) {
-  lw_field f[6];
+  lw_field f[7];
   size_t n = put(f, 0, "route", line->route);
   n = put(f, n, "hook", line->hook);
   n = put(f, n, "at", line->at);
   n = put(f, n, "error", line->error);
   n = put(f, n, "request_id", line->request_id);
+  n = put(f, n, "remote", line->remote);
   if (line->traceback.n) f[n++] = lw_field_traceback("traceback", line->traceback);
   lw_log_fields(line->level, line->message, f, n);
 }

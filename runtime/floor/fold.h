@@ -21,8 +21,8 @@ typedef struct lw_fold_line {
   lw_log_level level;
   const char *message; /* our own words, literal */
   lw_span route, hook, at, error;
-  lw_span request_id, traceback; /* told, not compared */
-} lw_fold_line;                  /* empty fields are left out */
+  lw_span request_id, remote, traceback; /* told, not compared */
+} lw_fold_line;                          /* empty fields are left out */
 
 /* Logs it, or counts it. */
 void lw_fold_note(const lw_fold_line *line, uint64_t now_ms);

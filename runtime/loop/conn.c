@@ -272,23 +272,15 @@ static void on_write_deadline(lw_timer *t) {
 
 /* -- TLS -- */
 
-static void log_failure(const lw_conn *c) {
-  static uint64_t last_ms;
-  static unsigned unsaid;
-  if (!may_log(&last_ms)) {
-    unsaid++;
-    return;
-  }
-  const char *error = lw_tls_error(c->tls);
-  lw_field f[] = {lw_field_text("remote", c->remote),
-                  lw_field_text("error", error ? error : "it asks and does not read"),
-                  lw_field_int("unsaid", unsaid)};
-  lw_log_fields(LW_LOG_INFO, "a TLS connection failed", f, unsaid ? 3 : 2);
-  unsaid = 0;
+static void (*tell_tls_failure)(const char *remote, const char *error);
+
+void lw_conn_tell_tls_failures(void (*tell)(const char *remote, const char *error)) {
+  tell_tls_failure = tell;
 }
 
 static void fail_tls(lw_conn *c) {
-  log_failure(c);
+  const char *error = lw_tls_error(c->tls);
+  if (tell_tls_failure) tell_tls_failure(c->remote, error ? error : "it asks and does not read");
   c->failed = true;
   lw_buf_fini(&c->out);
   lw_conn_flush(c);

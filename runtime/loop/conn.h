@@ -46,6 +46,9 @@ void lw_listener_close(lw_listener *l);
 /* TLS with these keys; before the start. The handshake counts against the read deadline, and what
  * is written before its end waits for it. */
 void lw_conn_use_tls(lw_conn *c, lw_tls_keys *keys);
+/* Called from then on for each connection whose TLS fails; NULL: nobody is. Both texts are good
+ * during the call. From a uv callback or the drain. */
+void lw_conn_tell_tls_failures(void (*tell)(const char *remote, const char *error));
 void lw_conn_start(lw_conn *c, const lw_conn_events *events, void *owner); /* begins reading */
 void lw_conn_pause(lw_conn *c, bool paused); /* reading; a paused conn still notices that its peer
                                                 left, even behind unread bytes */

@@ -3,6 +3,8 @@
  * exchange/server through its events; hands complete requests to worker/work. */
 #include "worker/service.h"
 
+#include "loop/conn.h"
+#include "worker/complaint.h"
 #include "worker/metrics.h"
 #include "worker/ready.h"
 #include "worker/work.h"
@@ -17,7 +19,16 @@ lw_service *lw_service_get(void) { return &service; }
 
 bool lw_service_is_ready(void) { return lw_ready_is() && !service.draining && !service.stopping; }
 
+/* Whoever scans the port shall not fill the log. */
+static void on_tls_failure(const char *remote, const char *error) {
+  lw_complain(&(lw_fold_line){.level = LW_LOG_INFO,
+                              .message = "a TLS connection failed",
+                              .error = lw_span_of(error),
+                              .remote = lw_span_of(remote)});
+}
+
 void lw_service_init(const lw_queue_limits *queue_limits) {
+  lw_conn_tell_tls_failures(on_tls_failure);
   service = (lw_service){.max_body = 64u << 20};
   service.auth = lw_auth_new();
   service.scheme = lw_scheme_new(service.auth);
@@ -26,6 +37,7 @@ void lw_service_init(const lw_queue_limits *queue_limits) {
 }
 
 void lw_service_fini(void) {
+  lw_conn_tell_tls_failures(NULL);
   lw_queue_free(service.queue);
   lw_account_free(service.account);
   lw_scheme_free(service.scheme);

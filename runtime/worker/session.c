@@ -6,11 +6,13 @@
 #include "worker/session.h"
 
 #include <openssl/rand.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "exchange/address.h"
 #include "floor/log.h"
 #include "wire/json_put.h"
+#include "worker/complaint.h"
 
 enum {
   BUCKETS = 4096,
@@ -138,15 +140,24 @@ static void end_call(lw_session *s) {
 /* Its length for the log: without the query, where clients may put keys. */
 static int shown_size(const char *route) { return (int)strcspn(route, "?"); }
 
+/* A model server that is away fails all of them, and clients choose the paths. */
+static void complain(const lw_session *s, const char *why) {
+  char *error = lw_printf_dup("session %s, %.*s: %s", s->id, shown_size(s->on_close_route),
+                              s->on_close_route, why);
+  lw_complain(&(lw_fold_line){
+      .level = LW_LOG_WARN, .message = "an on_close_route failed", .error = lw_span_of(error)});
+  free(error);
+}
+
 static void note_end(const lw_session *s, lw_code code) {
   int status = code == LW_EOF ? lw_upstream_status(s->call) : 0;
-  int n = shown_size(s->on_close_route);
+  char answer[32];
+  snprintf(answer, sizeof answer, "was answered %d", status);
   if (status >= 200 && status < 300) {
-    lw_debug("session %s: on_close_route %.*s was called", s->id, n, s->on_close_route);
-  } else if (status) {
-    lw_warn("session %s: on_close_route %.*s was answered %d", s->id, n, s->on_close_route, status);
+    lw_debug("session %s: on_close_route %.*s was called", s->id, shown_size(s->on_close_route),
+             s->on_close_route);
   } else {
-    lw_warn("session %s: on_close_route: %s", s->id, lw_upstream_error(s->call));
+    complain(s, status ? answer : lw_upstream_error(s->call));
   }
 }
 
@@ -189,10 +200,9 @@ static void start_calls(void) {
 static bool line_up(lw_session *s) {
   if (!s->on_close_route || !sessions.site) return false;
   if (!sessions.site->router->model_server_url || sessions.line_count >= WAITING_MAX) {
-    lw_warn("session %s: on_close_route %.*s is not called: %s", s->id,
-            shown_size(s->on_close_route), s->on_close_route,
-            sessions.line_count >= WAITING_MAX ? "too many wait for theirs"
-                                               : "the worker has no model_server_url");
+    complain(s, sessions.line_count >= WAITING_MAX
+                    ? "not called, too many wait for theirs"
+                    : "not called, the worker has no model_server_url");
     return false;
   }
   lw_list_append(&sessions.line, &s->node);

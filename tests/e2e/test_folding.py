@@ -4,12 +4,12 @@ windows in which they are counted, 10 s and more, pass faster by LUAWORKER_TEST_
 
 import re
 import signal
-import time
 
 from harness.message import post, request
-from harness.model import echo
+from harness.model import echo, refused_url
 from harness.timing import wait_until
 from harness.worker import backend
+from test_sessions import create, end
 
 FAILED = "a hook of the worker script failed"
 AGAIN = FAILED + ", again"
@@ -50,6 +50,12 @@ def counted(worker, message=FAILED, **fields):
     return len(whole) + sum(r["times"] for r in again)
 
 
+def timers_at_rest(worker):
+    """How many there are while nothing is done."""
+    wait_until(lambda: "ready after" in worker.log.text(), "it to be ready")
+    return worker.wait_counters(connections=0)["timers"]
+
+
 def stop(worker):
     """The end of the program, with its log whole."""
     worker.expect_nothing_left()
@@ -58,7 +64,7 @@ def stop(worker):
 
 
 def test_ten_thousand_errors_are_few_lines(start):
-    worker = serve(start, pace=20)  # windows of 0.5 s, 1 s, 2 s and on
+    worker = serve(start, pace=5)  # windows of 2 s, 4 s, 8 s and on
     fail(worker, "/a", 10_000)
     assert len(worker.log.find(FAILED)) == 1
     worker.log.wait(AGAIN)
@@ -125,11 +131,25 @@ def test_uncounted_workloads_and_spawned_tasks_are_folded(start, model):
     assert len(worker.log.find(level="error")) == 2
 
 
+def test_closing_calls_that_fail_are_folded(start):
+    """Whatever path each client has named for its session's end."""
+    worker = start(model=refused_url())
+    for n in range(40):
+        end(worker, create(worker, on_close_route="/close/" + "abcdefghij"[n % 10]))
+    worker.wait_counters(upstreams=0)
+    stop(worker)
+    message = "an on_close_route failed"
+    assert len(worker.log.find(level="warn")) < 25
+    assert counted(worker, message) == 40
+    assert "/close/a: " in worker.log.find(message)[0]["error"]
+
+
 def test_after_a_quiet_time_it_is_told_whole_again(start):
     worker = serve(start, pace=20)
+    rest = timers_at_rest(worker)
     fail(worker, "/a", 2)
     worker.log.wait(AGAIN, times=1)
-    time.sleep(1.3)  # the second window, of 1 s
+    worker.wait_counters("the second window to pass", timers=rest, connections=0)
     fail(worker, "/a", 1)
     assert len(worker.log.find(FAILED)) == 2
     assert worker.log.find(FAILED)[1]["traceback"]
@@ -149,12 +169,12 @@ def test_a_new_script_is_told_of_whole(start):
 
 def test_no_timer_is_left_at_rest(start):
     worker = serve(start, pace=20)
-    before = worker.counters()["timers"]
+    rest = timers_at_rest(worker)
     fail(worker, "/a", 1)
-    worker.wait_counters(timers=before)
+    worker.wait_counters(timers=rest)
     fail(worker, "/a", 5)
     worker.log.wait(AGAIN)
-    worker.wait_counters(timers=before, connections=0)
+    worker.wait_counters(timers=rest, connections=0)
 
 
 def test_the_text_form(start):
