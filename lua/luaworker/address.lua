@@ -10,7 +10,7 @@ local address = {}
 -- unix:/path/of/socket, with or without :/base behind it; as runtime/exchange/address.h says it.
 local function check_socket(value, path, note)
   local socket, base_path = value:match "^unix:([^:]*):?(.*)$"
-  if not socket:find "^/[^%s%c]*$" or not base_path:find "^/?[^%s%c]*$"
+  if not socket:find "^/[^%s%c]+$" or not base_path:find "^/?[^%s%c]*$"
     or base_path ~= "" and base_path:sub(1, 1) ~= "/" then
     note(path, "expected unix:/path/of/socket or unix:/path/of/socket:/base, got " .. show(value))
   elseif #socket > 107 then

@@ -1,12 +1,21 @@
 -- SPDX-License-Identifier: MIT
 -- The options of programs: `--name value`, `--name=value`, and single-dash names of any length, as
--- in `-rps 0.5 -n 10`. Knows nothing of any one program; a mistake ends the program with status 2.
+-- in `-rps 0.5 -n 10`; mistakes name them as they were typed. Knows nothing of any one program; a
+-- mistake ends the program with status 2.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
 
 local cli = {}
 
 local called = "luaworker" -- how this program was called, before what it says of failures
+
+local QUOTED_MOST = 60
+
+--- What was typed, as messages show it: on one line, without control bytes, not too long.
+function cli.quote(text)
+  if #text > QUOTED_MOST then text = text:sub(1, QUOTED_MOST) .. "..." end
+  return base.quote(text)
+end
 
 local function field_name(name)
   return (name:gsub("-", "_"))
@@ -15,7 +24,8 @@ end
 local function number_from(text)
   local value = tonumber(text)
   -- tonumber takes hexadecimal, "inf" and "nan" as well; a person who types those has slipped.
-  if value and text:find "^[-+]?[%d.]+[eE]?[-+]?%d*$" and value == value then return value end
+  if not (value and text:find "^[-+]?[%d.]+[eE]?[-+]?%d*$") then return nil end
+  return math.abs(value) < math.huge and value or nil
 end
 
 local readers = {}
@@ -33,17 +43,17 @@ function readers.integer(text)
   return value and value % 1 == 0 and value or nil, "an integer"
 end
 
---- The option's value from its text, or nil and what is wrong.
-local function read_value(option, text)
+--- The option's value from its text, or nil and what is wrong. typed: how the option was named.
+local function read_value(option, typed, text)
   local value, expected = readers[option.type or "string"](text)
   if value == nil then
-    return nil, ("--%s expects %s, got %s"):format(option[1], expected, base.show(text))
+    return nil, ("%s expects %s, got %s"):format(typed, expected, cli.quote(text))
   end
   if option.min and value < option.min then
-    return nil, ("--%s must be at least %s, got %s"):format(option[1], option.min, text)
+    return nil, ("%s must be at least %s, got %s"):format(typed, option.min, text)
   end
   if option.max and value > option.max then
-    return nil, ("--%s must be at most %s, got %s"):format(option[1], option.max, text)
+    return nil, ("%s must be at most %s, got %s"):format(typed, option.max, text)
   end
   return value
 end
@@ -57,27 +67,38 @@ local function index_by_name(spec)
   return by_name
 end
 
---- Takes the option at args[i]: stores its value; returns the index after it, or nil and why not.
-local function take_option(by_name, args, i, out)
-  local name, inline = args[i]:match "^%-%-?([^=]+)=(.*)$"
-  name = name or args[i]:match "^%-%-?(.+)$"
+local function find_option(by_name, name, arg)
   local option = by_name[name]
-  if not option then
-    local near = #name > 2 and base.did_you_mean(name, by_name) or ""
-    return nil, ("unknown option %s%s"):format(args[i], near)
-  end
+  if option then return option end
+  local near = #name > 2 and base.did_you_mean(name, by_name) or ""
+  return nil, ("unknown option %s%s"):format(arg:gsub("%c", "?"), near)
+end
+
+-- `--host --port 1` is a forgotten value; `-x -5` is not.
+local function is_forgotten(text)
+  return not text or text:find "^%-." and not text:find "^%-%.?%d"
+end
+
+--- Takes the option at args[i]: stores its value; returns the index after it, or nil and why not.
+local function take_option(by_name, args, i, out, is_strict)
+  local typed, name, inline = args[i]:match "^(%-%-?([^=]+))=(.*)$"
+  if not typed then typed, name = args[i]:match "^(%-%-?(.+))$" end
+  local option, unknown = find_option(by_name, name, args[i])
+  if not option then return nil, unknown end
   local field = field_name(option[1])
+  if is_strict and out[field] ~= nil and not option.list then
+    return nil, ("%s was given twice"):format(typed)
+  end
   if not option[2] then
-    if inline then return nil, ("--%s takes no value"):format(option[1]) end
+    if inline then return nil, ("%s takes no value"):format(typed) end
     out[field] = true
     return i + 1
   end
   local text = inline or args[i + 1]
-  -- `--host --port 1` is a forgotten value; `-x -5` is not.
-  if not text or not inline and text:find "^%-." and not tonumber(text) then
-    return nil, ("--%s needs a value: --%s %s"):format(option[1], option[1], option[2])
+  if not inline and is_forgotten(text) or is_strict and text == "" then
+    return nil, ("%s needs a value: %s %s"):format(typed, typed, option[2])
   end
-  local value, wrong = read_value(option, text)
+  local value, wrong = read_value(option, typed, text)
   if value == nil then return nil, wrong end
   if option.list then
     out[field] = out[field] or {}
@@ -96,7 +117,7 @@ local function take_all(spec, args, out)
       options_end = true
       i = i + 1
     elseif not options_end and args[i]:find "^%-." then
-      local after, wrong = take_option(by_name, args, i, out)
+      local after, wrong = take_option(by_name, args, i, out, spec.strict)
       if not after then return wrong end
       i = after
     else
@@ -141,7 +162,7 @@ function cli.read(args, spec)
 end
 
 local function help_line(option)
-  local left = "--" .. option[1]
+  local left = (option.dash or "--") .. option[1]
   if option.alias then left = "-" .. option.alias .. ", " .. left end
   if option[2] then left = left .. " " .. option[2] end
   local right = option[3] or ""
@@ -192,10 +213,11 @@ function cli.check(value, err, ...)
 end
 
 --- Reads a program's arguments. `spec` lists { name, VALUE or nil for a flag, text, alias=, type=
---- "string"|"integer"|"number", default=, min=, max=, required=, list= } (list: may be repeated,
---- gives a table) and may name usage, about and operands (in brackets: may be left out; the last
---- with dots: any number of them). --help prints and ends the program with 0; a mistake ends it
---- with 2.
+--- "string"|"integer"|"number", default=, min=, max=, required=, list=, dash= } (list: may be
+--- repeated, gives a table; dash: what --help shows before the name) and may name usage, about,
+--- operands (in brackets: may be left out; the last with dots: any number of them) and strict
+--- (nothing twice, nothing empty; else the last one counts). --help prints and ends the program
+--- with 0; a mistake ends it with 2.
 function cli.parse(args, spec)
   called = spec.usage or called
   local out, wrong = cli.read(args, spec)

@@ -12,6 +12,7 @@ local console = {
   URL = "https://console.vast.ai",
 }
 
+local plain = require("luaworker.load_text").plain
 local ROOT_PATH = "/static/jvastai_root.cer"
 local SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 local CALL_S = 10
@@ -25,7 +26,7 @@ local function get(settings, path)
   local ok, text = pcall(response.body, response)
   if not ok then return nil, tostring(text) end
   if response.status ~= 200 then
-    return nil, ("%s answered %d: %s"):format(settings.console, response.status, text:sub(1, 200))
+    return nil, ("%s answered %d: %s"):format(settings.console, response.status, plain(text))
   end
   return text
 end
@@ -50,14 +51,15 @@ function console.endpoint_key(settings)
   end
   local names = {}
   for i, one in ipairs(list) do
-    if one.endpoint_name == settings.endpoint then
+    if type(one) ~= "table" then one = {} end
+    if one.endpoint_name == settings.endpoint and type(one.api_key) == "string" then
       settings.endpoint_id = one.id
       return one.api_key
     end
-    names[i] = tostring(one.endpoint_name)
+    names[i] = plain(tostring(one.endpoint_name))
   end
   return nil, ('this key has no endpoint "%s"; it has %s'):format(settings.endpoint,
-    #names > 0 and table.concat(names, ", ") or "none")
+    #names > 0 and plain(table.concat(names, ", ")) or "none")
 end
 
 -- PEM certificates to be trusted besides the system's; nil: none. Or nil and what is wrong.
@@ -66,41 +68,26 @@ local function more_certificates(settings)
   if not settings.production then return nil end
   local text, err = get(settings, ROOT_PATH)
   if text and text:find("-----BEGIN CERTIFICATE-----", 1, true) then return text end
-  io.stderr:write("the cloud's root certificate can't be had: ",
+  io.stderr:write("the cloud's root certificate can't be had, so its workers may not be believed: ",
     err or settings.console .. ROOT_PATH .. " is not one", "\n")
 end
 
-local function trust(path)
-  if base.C.lw_api_http_trust(path, #path, 0) == base.OK then return true end
-  return nil, base.last_error()
-end
-
 --- From now on servers' certificates are checked with the system's and those of settings.ca or,
---- with settings.production, of the cloud; with settings.insecure not at all. Returns a function
---- that tidies up at the end, or nil and what is wrong.
+--- with settings.production, of the cloud; with settings.insecure not at all. True, or nil and what
+--- is wrong.
 function console.set_trust(settings)
-  local function nothing() end
   if settings.insecure then
     base.C.lw_api_http_trust("", 0, 1)
-    return nothing
+    return true
+  end
+  if settings.ca and base.C.lw_api_http_trust(settings.ca, #settings.ca, 0) ~= base.OK then
+    return nil, base.last_error()
   end
   local more, wrong = more_certificates(settings)
-  if not more then
-    if wrong then return nil, wrong end
-    return nothing
-  end
-  if settings.ca then
-    local ok, mistake = trust(settings.ca)
-    if not ok then return nil, mistake end
-  end
-  local path = os.tmpname()
-  local out = assert(io.open(path, "wb"))
-  out:write(file.read(SYSTEM_BUNDLE) or "", "\n", more)
-  out:close()
-  local ok, mistake = trust(path)
-  if ok then return function() os.remove(path) end end
-  os.remove(path)
-  return nil, mistake
+  if not more then return not wrong, wrong end
+  local all = (file.read(SYSTEM_BUNDLE) or "") .. "\n" .. more
+  if base.C.lw_api_http_trust_text(all, #all) == base.OK then return true end
+  return nil, base.last_error()
 end
 
 return console

@@ -9,6 +9,7 @@ local shot = require "luaworker.shot"
 
 local client_route = {}
 
+local plain = require("luaworker.load_text").plain
 local now = base.C.lw_api_now
 local POLL_S, CONNECT_S, CALL_S = 1, 5, 10
 local BUSY = { [429] = true, [503] = true }
@@ -40,7 +41,7 @@ local function look(self, body)
   if result.outcome ~= "ok" then return nil, result.error end
   local text = result:tail()
   if result.status ~= 200 then
-    local why = ("the autoscaler answered %d: %s"):format(result.status, text:sub(1, 200))
+    local why = ("the autoscaler answered %d: %s"):format(result.status, plain(text))
     return nil, why, BUSY[result.status] and client_route.retry_after(result) or nil
   end
   local route, wrong = json.decode(text)
@@ -52,7 +53,8 @@ local function look(self, body)
     return route, text
   end
   body.request_idx = route.request_idx or body.request_idx
-  return nil, "no worker is free: " .. tostring(route.status), POLL_S
+  local status = type(route.status) == "string" and ": " .. plain(route.status) or ""
+  return nil, "no worker is free" .. status, POLL_S
 end
 
 --- Asks until a worker is free, or until the moment `deadline`. give_up(why), called before each

@@ -47,6 +47,7 @@ local function make_payloads(settings)
   client_payloads.seed(settings.seed)
   local ok, list = pcall(make_some, source, settings)
   if not ok then cli.fail(1, "%s: %s", settings.script, tostring(list)) end
+  if source.complaint then io.stderr:write(source.complaint, "\n") end
   settings.payloads = #list
   return list, source
 end
@@ -65,64 +66,16 @@ local function choose_target(settings, source)
   return target.autoscaled(settings, settings.route, source.is_bare)
 end
 
--- The run --
+-- Files --
 
-local function run_compare(settings, parts, source, control, result)
-  if not settings.compare or control.stopping then return end
-  local run = engine.run {
-    settings = settings, payloads = parts.payloads, view = parts.view,
-    phase = "comparing with " .. settings.compare,
-    target = target.direct(settings.compare, source.model_path, true, "model_body"),
-  }:go(control)
-  results.compare(result, results.of(run), settings.compare)
+local function tell(result, name, ok, err)
+  if ok then return end
+  io.stderr:write(("--%s: %s\n"):format(name, tostring(err)))
+  result.exit = 1
 end
 
--- settings: as load_options makes them, with script and route; view: of load_live, or nil;
--- on_record: called with each request's record.
-local function run_test(settings, view, on_record)
-  settings.endpoint = settings.endpoint or client_payloads.endpoint_of(settings.script)
-  local payloads, source = make_payloads(settings)
-  local tidy_up = cli.check(console.set_trust(settings))
-  local control = {}
-  local parts = {
-    settings = settings, payloads = payloads, target = choose_target(settings, source),
-    view = view, on_record = on_record,
-  }
-  local run = engine.run(parts)
-  cli.check(parts.target:open(run))
-  engine.catch_stop(control)
-  local started_at = base.C.lw_api_wall()
-  run:go(control)
-  parts.target:close()
-  local result = results.of(run)
-  run_compare(settings, parts, source, control, result)
-  engine.release_stop(control)
-  tidy_up()
-  results.close(result, settings, started_at, control.stopping or false)
-  return result
-end
-
-local function path_of(route)
-  return route:sub(1, 1) == "/" and route or "/" .. route
-end
-
---- Runs a load test and returns its result. given: script, route and the flags of the command by
---- name, dashes as underscores, such as { n = 100, rps = 10, direct = "http://...", slo =
---- "ttft:1s" }. A mistake in them, or what can't be begun, ends the program as the command's does.
-function load_test.run(given)
-  local settings = options.settings(given)
-  settings.script, settings.route = given.script, path_of(given.route)
-  return run_test(settings)
-end
-
--- The command --
-
--- Better now than when all is over.
-local function open_files(settings)
-  for _, name in ipairs { "json", "html" } do
-    local ok, err = files.try(settings[name])
-    if not ok then cli.fail(1, "--%s: %s", name, err) end
-  end
+-- Not sooner than now: what stood in the file is gone with it.
+local function open_csv(settings)
   if not settings.csv then return nil, function() return true end end
   local on_record, close_csv = files.open_csv(settings.csv)
   if not on_record then cli.fail(1, "--csv: %s", close_csv) end
@@ -130,35 +83,86 @@ local function open_files(settings)
 end
 
 local function write_files(settings, result)
-  for name, write in pairs { json = files.write_json, html = files.write_html } do
-    local ok, err = true, nil
-    if settings[name] then ok, err = write(settings[name], result) end
-    if not ok then
-      io.stderr:write(("--%s: %s\n"):format(name, err))
-      result.exit = 1
-    end
-  end
+  if settings.json then tell(result, "json", files.write_json(settings.json, result)) end
+  if settings.html then tell(result, "html", files.write_html(settings.html, result)) end
 end
 
-local function columns_of_view()
-  return os.getenv "TERM" == "dumb" and 0 or base.C.lw_api_stderr_columns()
+-- The run --
+
+local function run_compare(settings, parts, source, control, result)
+  if not settings.compare or control.stopping then return end
+  local run = engine.run {
+    settings = settings, payloads = parts.payloads, view = parts.view,
+    phase = "comparing",
+    target = target.direct(settings.compare, source.model_path, true, "model_body"),
+  }:go(control)
+  results.compare(result, results.of(run), settings.compare)
+end
+
+-- settings: as load_options makes them, with script and route; view: of load_live, or nil.
+local function run_test(settings, view)
+  settings.endpoint = settings.endpoint or client_payloads.endpoint_of(settings.script)
+  local payloads, source = make_payloads(settings)
+  cli.check(console.set_trust(settings))
+  local control = {}
+  local parts = {
+    settings = settings, payloads = payloads, target = choose_target(settings, source), view = view,
+  }
+  local run = engine.run(parts)
+  cli.check(parts.target:open(run))
+  local close_csv
+  run.on_record, close_csv = open_csv(settings)
+  engine.catch_stop(control)
+  local started_at = base.C.lw_api_wall()
+  run:go(control)
+  parts.target:close()
+  local result = results.of(run)
+  run_compare(settings, parts, source, control, result)
+  engine.release_stop(control)
+  if view then view:close() end
+  results.close(result, settings, started_at, control.stopping or false)
+  tell(result, "csv", close_csv())
+  return result
+end
+
+local function path_of(route)
+  return route:sub(1, 1) == "/" and route or "/" .. route
+end
+
+--- Runs a load test, writes its files, returns its result. given: script, route and the flags of
+--- the command by name, dashes as underscores, such as { n = 100, rps = 10, direct = "http://...",
+--- slo = "ttft:1s" }. A mistake in them, or what can't be begun, ends the program as the command's
+--- does.
+function load_test.run(given)
+  if type(given) ~= "table" or type(given.script) ~= "string" or type(given.route) ~= "string" then
+    error("load.run: expected a table with script and route", 2)
+  end
+  local given_flags = {}
+  for name, value in pairs(given) do
+    if name ~= "script" and name ~= "route" then given_flags[name] = value end
+  end
+  local settings = options.of_table(given_flags)
+  settings.script, settings.route = given.script, path_of(given.route)
+  local result = run_test(settings)
+  write_files(settings, result)
+  return result
+end
+
+-- The command --
+
+local function size_of_view()
+  if os.getenv "TERM" == "dumb" then return 0, 0 end
+  return base.C.lw_api_stderr_columns(), base.C.lw_api_stderr_rows()
 end
 
 -- Reads the command line, runs, reports, writes files, ends the program.
 local function run_command(usage, operands, script, route)
   local settings, given = options.read(arg, usage, operands)
   settings.script, settings.route = script or given[1], path_of(route or given[2])
-  local on_record, close_csv = open_files(settings)
-  local view = not settings.quiet and live.open(io.stderr, columns_of_view) or nil
-  local result = run_test(settings, view, on_record)
-  if view then view:close() end
+  local view = not settings.quiet and live.open(io.stderr, size_of_view) or nil
+  local result = run_test(settings, view)
   local to_stdout = settings.json == "-" or settings.csv == "-" or settings.html == "-"
   local out = to_stdout and io.stderr or io.stdout
-  local ok, err = close_csv()
-  if not ok then
-    io.stderr:write("--csv: ", tostring(err), "\n")
-    result.exit = 1
-  end
   out:write(report.of(result))
   write_files(settings, result)
   cli.exit(result.exit)
@@ -182,6 +186,9 @@ end
 --- folder or from where one stands. Without them they stand on the command line.
 function load_test.main(script, route)
   if not script then return run_command("luaworker load", { "SCRIPT", "ROUTE" }) end
+  if type(script) ~= "string" or type(route) ~= "string" then
+    error('load.main: expected a script and a route, such as ("worker.lua", "/generate")', 2)
+  end
   local folder = arg[0]:match "^(.*/)" or ""
   local beside = io.open(folder .. script, "rb")
   if beside then

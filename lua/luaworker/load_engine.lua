@@ -25,7 +25,7 @@ local KEY_STOP, KEY_ENDED = -101, -102 -- of notifications
 --- due: its intended moment; held: seconds for which the limit of those at once kept it back.
 local function send_one(run, index, due, held)
   local begun = now()
-  run.first_begun, run.last_begun = run.first_begun or begun, begun
+  run.last_begun = begun
   local payload = run.payloads[(index - 1) % #run.payloads + 1]
   local one = {
     index = index, intended = due - run.start, workload = payload.workload,

@@ -19,12 +19,16 @@ local function write_whole(path, content)
   return ok, why
 end
 
---- Whether a file can be written there (nil: none is wanted): true, or nil and why not.
+--- Whether a file can be written there: true, or nil and why not. Leaves things as they are.
 function files.try(path)
-  if not path or path == "-" then return true end
+  if path == "-" then return true end
+  local before = io.open(path, "rb")
+  if before then before:close() end
   local out, err = io.open(path, "ab")
   if not out then return nil, err end
-  return out:close()
+  out:close()
+  if not before then os.remove(path) end
+  return true
 end
 
 --- true, or nil and why not.
@@ -48,10 +52,11 @@ local columns = {
   "tokens_from", "workload", "bytes", "retries", "error",
 }
 
+-- Spreadsheets would run a text that begins like a formula; of texts, servers have their part.
 local function cell(value)
   if value == nil then return "" end
   if type(value) == "number" then return ("%.9g"):format(value) end
-  value = tostring(value)
+  value = tostring(value):gsub("^[=+@-]", "'%0")
   if value:find '[",\r\n]' then return '"' .. value:gsub('"', '""') .. '"' end
   return value
 end

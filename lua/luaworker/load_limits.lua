@@ -1,9 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- What a load test's result is held against: the SLO, which tells good requests from others, and
 -- thresholds, which tell a good run from a failed one. Reads their texts and judges. Pure.
+local base = require "luaworker.base"
 local json = require "luaworker.json"
 
-local limits = {}
+local limits = {
+  TIME_MOST_S = 1000 * 3600,
+  RATE_MOST = 1e6, RATE_LEAST = 1 / (1000 * 3600), -- requests a second
+}
 
 local units = { ms = 1e-3, s = 1, m = 60, h = 3600, us = 1e-6, [""] = 1 }
 
@@ -11,6 +15,12 @@ local units = { ms = 1e-3, s = 1, m = 60, h = 3600, us = 1e-6, [""] = 1 }
 function limits.seconds_of(text)
   local number, unit = text:match "^%s*(%d*%.?%d+)%s*(%a*)%s*$"
   return number and units[unit] and tonumber(number) * units[unit]
+end
+
+-- As above, but with its unit: who means 200 ms and writes 200 would get 200 s, which always hold.
+local function limit_of(text)
+  local seconds = text:find "%a%s*$" and limits.seconds_of(text)
+  return seconds and seconds <= limits.TIME_MOST_S and seconds or nil
 end
 
 limits.slo_names = { ttft = true, itl = true, e2e = true }
@@ -24,9 +34,12 @@ function limits.parse_slo(text)
   local slo = {}
   for part in each_part(text) do
     local name, value = part:match "^(%w+):(.+)$"
-    local seconds = value and limits.seconds_of(value)
-    if not (limits.slo_names[name] and seconds) then
-      return nil, ("expected ttft:TIME, itl:TIME or e2e:TIME, got %q"):format(part)
+    local seconds = value and limit_of(value)
+    if not (limits.slo_names[name] and seconds and seconds > 0) then
+      return nil, ("expected ttft:TIME, itl:TIME or e2e:TIME, times above 0 with a unit, such as "
+        .. "ttft:200ms, got %s"):format(base.quote(part))
+    elseif slo[name .. "_s"] then
+      return nil, name .. " stands there twice"
     end
     slo[name .. "_s"] = seconds
   end
@@ -86,11 +99,16 @@ local compare = {
   [">="] = function(a, b) return a >= b end,
 }
 
-local function value_of(text, is_latency)
-  if is_latency then return limits.seconds_of(text) end
-  local percent = text:match "^%s*([%d.]+)%%%s*$"
-  if percent then return tonumber(percent) and tonumber(percent) / 100 end
-  return tonumber(text)
+limits.shares = { errors = true, ok = true, goodput = true }
+
+-- Of a figure: "1%" or "0.01" of a share, else a number.
+local function value_of(name, text)
+  local number, percent = text:match "^(%d*%.?%d+)(%%?)$"
+  number = tonumber(number)
+  if not number or number > 1e15 then return nil end
+  if not limits.shares[name] then return percent == "" and number or nil end
+  if percent ~= "" then number = number / 100 end
+  return number <= 1 and number or nil
 end
 
 local function parse_threshold(text)
@@ -98,10 +116,10 @@ local function parse_threshold(text)
   if not left then return nil end
   local name, stat = left:match "^([%w_]+)%.(p?[%w.]+)$"
   if name and limits.latencies[name] and limits.stats[stat] then
-    local value = value_of(right, true)
+    local value = limit_of(right)
     return value and { text = text, name = name, stat = stat, operator = operator, limit = value }
   elseif limits.figures[left] then
-    local value = value_of(right)
+    local value = value_of(left, right)
     return value and { text = text, figure = left, operator = operator, limit = value }
   end
 end
@@ -112,9 +130,9 @@ function limits.parse_thresholds(text)
   for part in each_part(text) do
     local threshold = parse_threshold(part)
     if not threshold then
-      return nil, ("expected LATENCY.STATISTIC<TIME, such as ttft.p95<200ms, or errors, ok, "
-        .. "goodput, rps, tokens_per_s, workload_per_s with a number or share, got %q")
-        :format(part)
+      return nil, ("expected LATENCY.STATISTIC<TIME with a unit, such as ttft.p95<200ms, or "
+        .. "errors, ok, goodput with a share, such as errors<1%%, or rps, tokens_per_s, "
+        .. "workload_per_s with a number, got %s"):format(base.quote(part))
     end
     thresholds[#thresholds + 1] = threshold
   end

@@ -72,11 +72,12 @@ end
 local function count_text(recorder)
   local parts = {
     number(recorder.sent) .. " sent", number(recorder.in_flight) .. " in flight",
-    number(recorder.waiting) .. " waiting for a worker", number(recorder.retries) .. " retries",
-    number(recorder.tokens) .. " tokens",
+    number(recorder.waiting) .. " waiting for a worker",
+    recorder.retries == 1 and "1 retry" or number(recorder.retries) .. " retries",
+    text.count(recorder.tokens, "token"),
   }
   if recorder.workers_eligible then
-    parts[#parts + 1] = number(recorder.workers_eligible) .. " workers"
+    parts[#parts + 1] = text.count(recorder.workers_eligible, "worker")
   end
   return table.concat(parts, ", ")
 end
@@ -113,9 +114,9 @@ end
 local View = {}
 View.__index = View
 
---- out: a file; columns_of(): the terminal's width now, 0 when it is none.
-function live.open(out, columns_of)
-  return setmetatable({ out = out, columns_of = columns_of, drawn = 0 }, View)
+--- out: a file; size_of(): the terminal's columns and rows now, 0 when it is none.
+function live.open(out, size_of)
+  return setmetatable({ out = out, size_of = size_of, drawn = {} }, View)
 end
 
 local function draw_plain(self, run)
@@ -125,25 +126,36 @@ local function draw_plain(self, run)
   self.out:flush()
 end
 
-function View:draw(run)
-  local columns = self.columns_of()
-  if columns == 0 then return draw_plain(self, run) end
-  local parts = { self.drawn > 0 and ("\27[%dF"):format(self.drawn) or "" }
-  local lines = live.lines(run)
-  for _, line in ipairs(lines) do
-    parts[#parts + 1] = line:sub(1, columns - 1) .. "\27[K\n"
+-- Up to the first line that was drawn. In a terminal that has become narrower a line is several.
+local function way_back(self, columns)
+  local rows = 0
+  for _, line in ipairs(self.drawn) do
+    rows = rows + math.max(math.ceil(#line / math.max(columns, 1)), 1)
   end
-  self.drawn = #lines
+  return rows > 0 and ("\27[%dF"):format(rows) or ""
+end
+
+function View:draw(run)
+  local columns, rows = self.size_of()
+  if columns == 0 then return draw_plain(self, run) end
+  local parts, drawn = { way_back(self, columns) }, {}
+  for i, line in ipairs(live.lines(run)) do
+    if i >= rows and i > 1 then break end -- or it would scroll away from what it is drawn over
+    drawn[i] = line:sub(1, columns - 1)
+    parts[#parts + 1] = drawn[i] .. "\27[K\n"
+  end
+  parts[#parts + 1] = #drawn < #self.drawn and "\27[J" or nil
+  self.drawn = drawn
   self.out:write(table.concat(parts))
   self.out:flush()
 end
 
 --- Wipes the view away: the report comes in its place.
 function View:close()
-  if self.drawn == 0 then return end
-  self.out:write(("\27[%dF\27[J"):format(self.drawn))
+  if #self.drawn == 0 then return end
+  self.out:write(way_back(self, (self.size_of())), "\27[J")
   self.out:flush()
-  self.drawn = 0
+  self.drawn = {}
 end
 
 return live

@@ -2,16 +2,17 @@
 -- One request of a load test as load_recorder.lua takes it, filled in from what a shot measured.
 -- Moments are seconds since the first intended send. Called by load_target.lua.
 local base = require "luaworker.base"
+local text = require "luaworker.load_text"
 
 local record = {}
 
 local now = base.C.lw_api_now
-local ERROR_MOST = 200
+local BROKEN_MOST = 8
 
 -- No connection, and the server is not to blame: files or ports of this machine are used up.
-local function is_own_fault(text)
-  return text:find("Too many open files", 1, true)
-    or text:find("Cannot assign requested address", 1, true)
+local function is_own_fault(said)
+  return said:find("Too many open files", 1, true)
+    or said:find("Cannot assign requested address", 1, true)
 end
 
 local function class_of(result)
@@ -21,19 +22,27 @@ local function class_of(result)
   return status >= 200 and status < 300 and "ok" or "http " .. status
 end
 
--- The last `"usage": {...}` of the text; streams may say `"usage": null` in all events but one.
-local function last_usage(text)
-  local usage, from = nil, 1
-  while true do
-    local at, stop = text:find('"usage"', from, true)
-    if not at then return usage end
-    usage, from = text:match('^%s*:%s*(%b{})', stop + 1) or usage, stop + 1
+-- The last `"usage": {...}` of the answer; streams may say `"usage": null` in all events but one.
+-- Those that are never closed cost a look at all behind them: after some of them it is no JSON.
+local function last_usage(answer)
+  local places, at = {}, answer:find('"usage"', 1, true)
+  while at do
+    places[#places + 1] = at + 7
+    at = answer:find('"usage"', at + 7, true)
+  end
+  local broken = 0
+  for i = #places, 1, -1 do
+    local usage = answer:match('^%s*:%s*(%b{})', places[i])
+    if usage or broken == BROKEN_MOST then return usage end
+    if answer:find('^%s*:%s*{', places[i]) then broken = broken + 1 end
   end
 end
 
+-- None where it says more than doubles count to: the result must stay one that JSON can hold.
 local function tokens_in(usage)
-  return tonumber(usage:match '"completion_tokens"%s*:%s*(%d+)'
+  local count = tonumber(usage:match '"completion_tokens"%s*:%s*(%d+)'
     or usage:match '"output_tokens"%s*:%s*(%d+)')
+  return count and count <= 2 ^ 53 and count or nil
 end
 
 -- What the model counted itself, or the events that came.
@@ -47,10 +56,10 @@ local function fill_tokens(one, result)
   end
 end
 
--- What others sent is shown on terminals.
 local function error_of(result, class)
-  if class:sub(1, 4) ~= "http" then return result.error end
-  return (result:tail():sub(1, ERROR_MOST):gsub("%s+", " "):gsub("%c", "?"))
+  if class:sub(1, 4) ~= "http" then return text.plain(result.error) end
+  local said = text.plain(result:tail())
+  return said ~= "" and said or "(an empty body)"
 end
 
 --- How the request ended, by its last post. `one` has index, intended, workload, schedule_delay,
@@ -76,9 +85,9 @@ function record.fill(one, run, result, due)
 end
 
 --- There is no answer: why, as a class of outcomes and a sentence.
-function record.fail(one, run, due, class, text)
+function record.fail(one, run, due, class, why)
   local moment = now()
-  one.class, one.error = class, text
+  one.class, one.error = class, text.plain(why)
   one.ended, one.e2e, one.longest_gap = moment - run.start, moment - due, 0
 end
 

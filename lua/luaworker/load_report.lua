@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The closing report of a load test, for people: text from the result table (load.lua). Pure.
+local limits = require "luaworker.load_limits"
 local text = require "luaworker.load_text"
 
 local report = {}
@@ -45,8 +46,9 @@ local function load_line(result)
       .. "slow server they ask less, and these latencies hide what others would have waited"
       ):format(s.concurrency)
   end
-  return ("open loop: %s requests, %s/s asked (%s), %s/s reached, seed %s"):format(
-    number(asked.requests), number(asked.rps), s.arrival, number(result.reached.rps), s.seed)
+  return ("open loop: %s, %s/s asked (%s), %s/s reached, seed %s"):format(
+    text.count(asked.requests, "request"), number(asked.rps), s.arrival,
+    number(result.reached.rps), s.seed)
 end
 
 local function outcome_line(result)
@@ -56,7 +58,7 @@ local function outcome_line(result)
   end
   local line = "outcomes: " .. (#parts > 0 and table.concat(parts, ", ") or "none")
   if result.reached.retries > 0 then
-    line = line .. ("; tried again %s times"):format(number(result.reached.retries))
+    line = line .. "; tried again " .. text.count(result.reached.retries, "time")
   end
   return line
 end
@@ -74,14 +76,14 @@ local function throughput_line(result)
 end
 
 local function slo_line(result)
-  local limits = {}
+  local parts = {}
   for _, name in ipairs { "ttft", "itl", "e2e" } do
     local limit = result.settings.slo[name .. "_s"]
-    if limit then limits[#limits + 1] = name .. " " .. seconds(limit) end
+    if limit then parts[#parts + 1] = name .. " " .. seconds(limit) end
   end
   local goodput = result.goodput
   return ("goodput: %s of all requests within %s, %s/s"):format(percent(goodput.share),
-    table.concat(limits, ", "), number(goodput.per_s))
+    table.concat(parts, ", "), number(goodput.per_s))
 end
 
 local function worker_lines(out, workers)
@@ -139,12 +141,10 @@ local function compare_lines(out, result)
   each_line(out, text.columns(rows))
 end
 
-local shares = { errors = true, ok = true, goodput = true }
-
 local function threshold_value(one)
   local name, stat = one.text:match "^%s*([%w_]+)(%.?)"
   if stat == "." then return seconds(one.value) end
-  return shares[name] and percent(one.value) or number(one.value)
+  return limits.shares[name] and percent(one.value) or number(one.value)
 end
 
 local function threshold_lines(out, thresholds)
@@ -160,8 +160,14 @@ local function warning_lines(out, result)
   if result.interrupted then
     out[#out + 1] = "INTERRUPTED: this is what was measured until then."
   end
+  if result.asked.requests == 0 and not result.interrupted then
+    out[#out + 1] = "NOTHING WAS SENT: no request was due in this time."
+  end
   if result.reached.saturated then
     out[#out + 1] = "SATURATED CLIENT: " .. result.reached.why
+  end
+  if result.compare and result.compare.reached.saturated then
+    out[#out + 1] = "SATURATED CLIENT in the comparison: " .. result.compare.reached.why
   end
 end
 

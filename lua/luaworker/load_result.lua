@@ -12,17 +12,18 @@ local result = {}
 
 local LATE_S, SHORT, BUSY = 0.010, 0.98, 0.9
 
+-- A second, of so many of which the first came at `first`; nil: there is none.
+local function rate(count, first, last)
+  return count > 1 and last > first and (count - 1) / (last - first) or nil
+end
+
+-- What the flags ask for; of a run that was stopped, as far as it came.
 local function asked_of(run)
   local settings = run.settings
   local seconds = schedule.seconds(settings) or settings.rps and run.begun / settings.rps
-  return {
-    requests = run.begun, seconds = seconds,
-    rps = settings.rps or seconds and seconds > 0 and run.begun / seconds or nil,
-  }
-end
-
-local function rate(count, first, last)
-  return count > 1 and last > first and (count - 1) / (last - first) or nil
+  local rps = settings.rps or seconds and seconds > 0 and run.begun / seconds or nil
+  if settings.stages and run.stopping then rps = rate(run.begun, run.first_due, run.last_due) end
+  return { requests = run.begun, seconds = seconds, rps = rps }
 end
 
 local function held_text(run)
@@ -41,7 +42,8 @@ local function find_saturation(run, reached, delay)
   if is_open and delay and delay.p99 > LATE_S then
     reasons[#reasons + 1] = ("requests left late, p99 %s, at worst %s"):format(
       text.seconds(delay.p99), text.seconds(delay.max))
-  elseif is_open and due_rate and reached.rps and reached.rps < due_rate * SHORT then
+  elseif is_open and due_rate and reached.rps < due_rate * SHORT
+    and run.last_begun - run.last_due > LATE_S then
     reasons[#reasons + 1] = ("%.4g requests/s were reached of %.4g"):format(reached.rps, due_rate)
   end
   if run.cpu_share > BUSY and (#reasons > 0 or not is_open) then
@@ -55,7 +57,7 @@ end
 function result.of(run)
   local one = run.recorder:result()
   one.asked = asked_of(run)
-  one.reached.rps = rate(run.begun, run.first_begun or 0, run.last_begun or 0) or one.asked.rps
+  one.reached.rps = rate(run.begun, run.first_due or 0, run.last_begun or 0) or one.asked.rps
   one.reached.cpu_share = run.cpu_share
   find_saturation(run, one.reached, one.latency.schedule_delay)
   return one
@@ -77,8 +79,9 @@ function result.compare(one, other, url)
     end
   end
   one.compare = {
-    url = url, latency = other.latency, throughput = other.throughput, outcomes = other.outcomes,
-    curves = other.curves, reached = other.reached, errors = other.errors, added = added,
+    url = text.without_password(url), latency = other.latency, throughput = other.throughput,
+    outcomes = other.outcomes, curves = other.curves, reached = other.reached,
+    errors = other.errors, added = added,
   }
 end
 
@@ -91,7 +94,8 @@ local shown = {
 local function shown_settings(settings, started_at)
   local out = { started_at = started_at, thresholds = json.array {} }
   for _, name in ipairs(shown) do
-    out[name] = settings[name]
+    local value = settings[name]
+    out[name] = type(value) == "string" and text.without_password(value) or value
   end
   for i, one in ipairs(settings.thresholds) do
     out.thresholds[i] = one.text

@@ -2,6 +2,8 @@
 -- When requests shall be sent: intended moments, in seconds from the start, by rate and kind of
 -- arrival. Rates may change in stages. The moments depend on the settings and the seed alone, never
 -- on how the answers come. Pure; called by load_engine.lua.
+local base = require "luaworker.base"
+local limits = require "luaworker.load_limits"
 local random = require "luaworker.random"
 
 local schedule = {}
@@ -39,21 +41,30 @@ local function stage_count(stage)
   return (stage.from + stage.to) / 2 * stage.seconds
 end
 
---- Parses "10s:1,60s:1-20": for 10 s 1 a second, then within 60 s from 1 to 20. seconds_of reads a
---- duration. Returns { { seconds, from, to } }, or nil and what is wrong.
-function schedule.parse_stages(text, seconds_of)
-  local stages = {}
-  for part in (text .. ","):gmatch "([^,]*)," do
-    local duration, rates = part:match "^%s*([%d.]+%a*):([%d.-]+)%s*$"
-    local seconds = duration and seconds_of(duration)
-    local from, to = (rates or ""):match "^([%d.]+)%-([%d.]+)$"
-    from = tonumber(from or rates)
-    to = to and tonumber(to) or from
-    if not (seconds and from and to) or seconds <= 0 or from < 0 then
-      return nil, ("expected DURATION:RATE or DURATION:FROM-TO, got %q"):format(part)
-    end
-    stages[#stages + 1] = { seconds = seconds, from = from, to = to }
+local function parse_stage(text)
+  local duration, rates = text:match "^%s*([%d.]+%a*):([%d.-]+)%s*$"
+  local seconds = duration and limits.seconds_of(duration)
+  local from, to = (rates or ""):match "^([%d.]+)%-([%d.]+)$"
+  from = tonumber(from or rates)
+  to = to and tonumber(to) or from
+  if not (seconds and from and to) or seconds <= 0 or from < 0 then
+    return nil, "expected DURATION:RATE or DURATION:FROM-TO, got "
+  elseif seconds > limits.TIME_MOST_S or math.max(from, to) > limits.RATE_MOST then
+    return nil, ("at most 1000h and %d a second, got "):format(limits.RATE_MOST)
   end
+  return { seconds = seconds, from = from, to = to }
+end
+
+--- Parses "10s:1,60s:1-20": for 10 s 1 a second, then within 60 s from 1 to 20. Returns
+--- { { seconds, from, to } }, or nil and what is wrong.
+function schedule.parse_stages(text)
+  local stages, total = {}, 0
+  for part in (text .. ","):gmatch "([^,]*)," do
+    local stage, wrong = parse_stage(part)
+    if not stage then return nil, wrong .. base.quote(part) end
+    stages[#stages + 1], total = stage, total + stage.seconds
+  end
+  if total > limits.TIME_MOST_S then return nil, "more than 1000h in all" end
   return stages
 end
 

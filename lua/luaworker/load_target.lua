@@ -10,6 +10,7 @@ local http = require "luaworker.http"
 local json = require "luaworker.json"
 local record = require "luaworker.load_record"
 local shot = require "luaworker.shot"
+local text = require "luaworker.load_text"
 
 local target = {}
 
@@ -18,13 +19,16 @@ local CALL_S, SLICE_S = 10, 0.2
 local DEAD_WORKERS_MAX, AFTER_DEATH_S = 3, 0.25
 local SESSION_S, SESSION_WORKLOAD = 600, 100
 
-local origins = {} -- names of servers, by URL
+-- Names of servers, by URL. An autoscaler that names ever others does not fill the memory.
+local origins, origin_count, ORIGINS_MOST = {}, 0, 10000
 
 local function origin_of(url)
   local origin = origins[url]
   if not origin then
+    if origin_count >= ORIGINS_MOST then origins, origin_count = {}, 0 end
     origin = url:match "^%a+://[^/]+" or url:match "^unix:[^:]*" or url
-    origins[url] = origin
+    origin = text.plain(text.without_password(origin))
+    origins[url], origin_count = origin, origin_count + 1
   end
   return origin
 end
@@ -90,7 +94,7 @@ end
 -- Polls until a worker is free or the run is stopped.
 local function get_route(self, run, cost, deadline)
   local is_waiting = false
-  local route, text = self.asker:get(cost, deadline, function()
+  local route, route_text = self.asker:get(cost, deadline, function()
     if not is_waiting then
       is_waiting = true
       run.recorder.waiting = run.recorder.waiting + 1
@@ -98,22 +102,22 @@ local function get_route(self, run, cost, deadline)
     return run.stopping
   end)
   if is_waiting then run.recorder.waiting = run.recorder.waiting - 1 end
-  return route, text
+  return route, route_text
 end
 
 -- Sessions: all requests have one; it ends with its worker, and then the next request opens another
 
 local function open_session(self, run, deadline)
-  local route, text = get_route(self, run, SESSION_WORKLOAD, deadline)
-  if not route then return nil, text end
-  local body = ('{"auth_data":%s,"payload":{"lifetime":%d}}'):format(text, SESSION_S)
+  local route, route_text = get_route(self, run, SESSION_WORKLOAD, deadline)
+  if not route then return nil, route_text end
+  local body = ('{"auth_data":%s,"payload":{"lifetime":%d}}'):format(route_text, SESSION_S)
   local result = shot.post(route.url .. "/session/create", body, self.session_options)
   local answer = result.outcome == "ok" and json.decode(result:tail())
   if result.status ~= 201 or type(answer) ~= "table" or type(answer.session_id) ~= "string" then
-    return nil, ("no session at %s: %s"):format(route.url, result.outcome == "ok"
-      and ("it answered %d: %s"):format(result.status, result:tail():sub(1, 200)) or result.error)
+    return nil, ("no session at %s: %s"):format(origin_of(route.url), result.outcome == "ok"
+      and ("it answered %d: %s"):format(result.status, text.plain(result:tail())) or result.error)
   end
-  return { id = answer.session_id, route = route, text = text }
+  return { id = answer.session_id, route = route, text = route_text }
 end
 
 -- The session that all share; one opens it, others wait for that. Or nil and why not.
@@ -150,9 +154,9 @@ end
 local function find_worker(self, run, one, cost, deadline)
   if not self.in_session then
     local begun = now()
-    local route, text = get_route(self, run, cost, deadline)
+    local route, route_text = get_route(self, run, cost, deadline)
     one.route = (one.route or 0) + now() - begun
-    return route and { url = route.url, text = text }, text
+    return route and { url = route.url, text = route_text }, route_text
   end
   local session, why = need_session(self, run, deadline)
   return session and { url = session.route.url, text = session.text, session = session }, why

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Numbers of load tests as people read them. Pure.
+-- Numbers of load tests as people read them, and what servers say as terminals and files may have
+-- it. Pure.
 local text = {}
 
 -- Three digits that count, without a dangling zero.
@@ -57,6 +58,43 @@ function text.columns(rows, gap)
     lines[n] = table.concat(cells, gap or "  "):gsub("%s+$", "")
   end
   return lines
+end
+
+-- The length of the UTF-8 sequence at this byte of s, when it is one that can be shown.
+local function shown_length(s, at)
+  local first = s:byte(at)
+  if first < 0x80 then return first >= 0x20 and first ~= 0x7f and 1 or nil end
+  local length = first >= 0xf0 and 4 or first >= 0xe0 and 3 or 2
+  local whole = first >= 0xc2 and first <= 0xf4
+    and s:find("^[\128-\191]" .. ("[\128-\191]"):rep(length - 2), at + 1)
+  -- U+0080 to U+009F are control characters, too.
+  return whole and not (first == 0xc2 and s:byte(at + 1) < 0xa0) and length or nil
+end
+
+--- What others sent, harmless: on one line, without control characters (a terminal obeys them) and
+--- what is no UTF-8, at most so many bytes.
+function text.plain(s, most)
+  local out, at, left = {}, 1, most or 200
+  s = s:sub(1, left + 4):gsub("%s+", " ")
+  if not s:find "[%c\128-\255]" then return s:sub(1, left) end
+  while at <= #s do
+    local length = shown_length(s, at)
+    left = left - (length or 1)
+    if left < 0 then break end
+    out[#out + 1] = length and s:sub(at, at + length - 1) or "?"
+    at = at + (length or 1)
+  end
+  return table.concat(out)
+end
+
+--- A URL, or a text with one in it, as reports show it.
+function text.without_password(s)
+  return (s:gsub("(%a://)[^/@%s]*@", "%1***@"))
+end
+
+--- "1 worker", "2 workers".
+function text.count(count, word)
+  return ("%s %s%s"):format(text.number(count), word, count == 1 and "" or "s")
 end
 
 --- The names of outcomes, "ok" first, then by how often.

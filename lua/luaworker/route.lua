@@ -31,14 +31,16 @@ function route.add_entry(entry)
   return job
 end
 
+function route.is_workload(value)
+  return type(value) == "number" and value >= 0 and value < math.huge
+end
+
 --- What the route's hook counts; DEFAULT_WORKLOAD when it fails to.
 function route.count_workload(entry, payload)
   local hook = entry.count_workload
   local ok, workload = xpcall(hook, failure.catch, payload)
   if not ok and (failure.is_ending(workload) or C.lw_api_stopped() ~= 0) then error(workload, 0) end
-  if ok and type(workload) == "number" and workload >= 0 and workload < math.huge then
-    return workload
-  end
+  if ok and route.is_workload(workload) then return workload end
   if ok then
     workload = "returned " .. base.show(workload) .. ", expected a number of at least 0"
   elseif failure.is_failure(workload) then

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Looks through a file of authorities before it is used, and puts OpenSSL's verdicts on servers'
- * certificates into words. Called by upstream; keeps nothing. */
+ * certificates into words. Called by upstream; keeps one file without a name. */
 #include "exchange/trust.h"
 
 #include <openssl/err.h>
@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static char *read_all(FILE *in, const char *file) {
   unsigned count = 0;
@@ -41,6 +43,23 @@ char *lw_trust_set(lw_trust *t, const char *ca_file, bool insecure) {
   free(t->ca_file);
   *t = (lw_trust){ca_file ? lw_strdup(ca_file) : NULL, insecure};
   return NULL;
+}
+
+char *lw_trust_file_of(lw_span pem) {
+  static int held = -1;
+  int fd = memfd_create("authorities", MFD_CLOEXEC);
+  if (fd < 0) return NULL;
+  for (size_t at = 0; at < pem.n;) {
+    ssize_t n = write(fd, pem.p + at, pem.n - at);
+    if (n <= 0) {
+      close(fd);
+      return NULL;
+    }
+    at += (size_t)n;
+  }
+  if (held >= 0) close(held);
+  held = fd;
+  return lw_printf_dup("/proc/self/fd/%d", fd);
 }
 
 char *lw_trust_explain(long verify_result, const char *detail, const char *remedy) {

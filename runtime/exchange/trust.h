@@ -15,6 +15,10 @@ LW_MUST_CHECK char *lw_trust_set(lw_trust *t, const char *ca_file, bool insecure
 /* NULL when the file holds at least one PEM certificate and nothing that is damaged; else why not,
  * to be freed: "ca.pem: no PEM certificate in it". */
 LW_MUST_CHECK char *lw_trust_mistake(const char *ca_file);
+/* The path, to be freed, of a file with this text that has no name and ends with the process or the
+ * next call: nothing is left behind, however the process ends. NULL: there is no room, see errno.
+ */
+LW_MUST_CHECK char *lw_trust_file_of(lw_span pem);
 /* Why a server was not believed, as the rest of a sentence that begins with the server; to be
  * freed. verify_result: OpenSSL's X509_V_*; detail: the transport's own words; remedy: what can be
  * done about an unknown authority, "" or text that goes on with the sentence. */

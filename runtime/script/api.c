@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "exchange/trust.h"
 #include "floor/log.h"
 #include "script/budget.h"
 #include "script/call.h"
@@ -422,6 +423,15 @@ int lw_api_http_trust(const char *ca_file, size_t n, int insecure) {
   int code = why ? fail_with(LW_IO, why) : LW_OK;
   free(file);
   free(why);
+  return code;
+}
+
+int lw_api_http_trust_text(const char *pem, size_t n) {
+  if (this_vm()->mode == LW_VM_SERVE) return LW_MISUSE;
+  char *file = lw_trust_file_of(span(pem, n));
+  if (!file) return fail_with(LW_IO, strerror(errno));
+  int code = lw_api_http_trust(file, strlen(file), 0);
+  free(file);
   return code;
 }
 

@@ -147,6 +147,8 @@ void lw_api_call_close(struct lw_call *c); /* stops it; the handle is dead. Call
  * "" for the system's; insecure 1: no certificate is looked at. LW_OK, LW_IO (the file can't be
  * used, see lw_api_error), LW_MISUSE. */
 int lw_api_http_trust(const char *ca_file, size_t n, int insecure);
+/* The same for authorities in memory. */
+int lw_api_http_trust_text(const char *pem, size_t n);
 
 /* -- JSON -- */
 struct lw_doc *lw_api_doc_parse(const char *p, size_t n); /* copies p; never NULL */

@@ -117,10 +117,15 @@ void lw_api_on_stop(int key) {
   if (t) t->vm->stop_key = key;
 }
 
-int lw_api_stderr_columns(void) {
-  struct winsize size;
-  if (!isatty(STDERR_FILENO)) return 0;
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+static struct winsize stderr_size(void) {
+  struct winsize size = {0};
+  if (!isatty(STDERR_FILENO)) return size;
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) size = (struct winsize){0};
+  if (!size.ws_col) size.ws_col = 80;
+  if (!size.ws_row) size.ws_row = 24;
+  return size;
 }
+int lw_api_stderr_columns(void) { return stderr_size().ws_col; }
+int lw_api_stderr_rows(void) { return stderr_size().ws_row; }
 
 const char *lw_api_version(void) { return LW_VERSION; }

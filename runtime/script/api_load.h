@@ -77,8 +77,9 @@ int lw_api_quantile_next(struct lw_quantile *q, size_t *cursor, lw_quantile_buck
 /* The first signal to stop (SIGTERM, SIGINT) only notifies `key` (see lw_api_task_notify); the next
  * one ends the program as ever. */
 void lw_api_on_stop(int key);
-/* How wide the terminal at standard error is; 0: it is none. */
+/* How wide and high the terminal at standard error is; 0: it is none. */
 int lw_api_stderr_columns(void);
+int lw_api_stderr_rows(void);
 const char *lw_api_version(void);
 /* cdef: end */
 #pragma GCC visibility pop

@@ -320,6 +320,32 @@ def test_outcomes_by_class(tester, model):
     }
 
 
+def test_a_late_request_of_few_is_no_saturated_client(tmp_path):
+    program = tmp_path / "program.lua"
+    program.write_text(
+        """
+        local quantile = require "luaworker.quantile"
+        local recorder = require "luaworker.load_recorder"
+        local results = require "luaworker.load_result"
+        local function reached(late)
+          local one = recorder.new({}, quantile.new())
+          return results.of {
+            settings = { n = 2, rps = 50 }, recorder = one, begun = 2, cpu_share = 0.1,
+            first_due = 5, last_due = 5.02, last_begun = 5.02 + late,
+          }.reached
+        end
+        print(reached(0.003).saturated, reached(0.003).rps < 50, reached(0.05).saturated)
+        """
+    )
+    assert run("run", program).stdout.split() == ["false", "true", "true"]
+
+
+def test_nothing_was_due(tester, model):
+    flags = "--duration 1ms -rps 0.01 --arrival poisson"
+    result = tester.result("--direct", model.url, flags, code=1)
+    assert "NOTHING WAS SENT" in result["report"] and result["outcomes"] == {}
+
+
 def test_nobody_listens(tester):
     result = tester.result("--direct", refused_url(), FEW, code=1)
     assert result["outcomes"] == {"connect": 5} and result["exit"] == 1
@@ -511,7 +537,7 @@ def test_compare_sends_the_same_schedule_to_the_model(stand_in, tmp_path, model)
     ours, theirs = (r["latency"]["service"] for r in (result, result["compare"]))
     assert added["p50"] == pytest.approx(ours["p50"] - theirs["p50"])
     assert "what the worker adds" in result["report"]
-    assert "comparing with" in result["progress"]
+    assert "comparing" in result["progress"]
 
 
 def test_compare_without_a_model_behind_the_route(tmp_path, model):
@@ -542,6 +568,29 @@ def test_the_csv_file(tester, model, tmp_path):
         assert row["worker"] == model.url
 
 
+def test_what_servers_say_is_harmless(tester, model, tmp_path):
+    """No terminal obeys it, no spreadsheet calculates it, no byte of it is no UTF-8."""
+    said = b"=cmd|' /C calc'!A0 \x1b[31m\x9b\xc2\x9b5m\x00\x07 \xff" + "é".encode() * 200
+    model.on("/generate", answers(said, status=500))
+    csv = tmp_path / "rows.csv"
+    result = tester.result("--direct", model.url, "-n 1 -rps 1", "--csv", csv, code=1)
+    shown = result["errors"][0]["text"]
+    assert shown.startswith("=cmd|' /C calc'!A0 ?[31m???5m?? ?é") and shown in result["report"]
+    assert tester.rows(csv)[0]["error"] == "'" + shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", result["report"] + csv.read_text())
+    model.on("/generate", answers(b"", status=503))
+    result = tester.result("--direct", model.url, "-n 1 -rps 1", code=1)
+    assert result["errors"][0]["text"] == "(an empty body)"
+
+
+def test_files_stay_as_they_are_when_nothing_can_begin(tester, model, tmp_path):
+    old, new = tmp_path / "old.csv", tmp_path / "new.html"
+    old.write_text("kept")
+    flags = ("--direct", model.url, "-n", 1, "-rps", 1, "--csv", old, "--html", new)
+    assert tester.run(*flags, route="/gone").returncode == 1
+    assert old.read_text() == "kept" and not new.exists()
+
+
 def test_files_to_standard_output(tester, model):
     model.on("/generate", says({}))
     arguments = ("--direct", model.url, "-n", 3, "-rps", 100)
@@ -556,7 +605,7 @@ def test_files_to_standard_output(tester, model):
 @pytest.mark.parametrize("flag", ["--json", "--csv", "--html"])
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(tester, model, flag):
     ended = tester.run("--direct", model.url, "-n", 1, "-rps", 1, flag, "/nonexistent/x")
-    assert ended.returncode == 1 and flag in ended.stderr and "/nonexistent/x" in ended.stderr
+    assert ended.returncode == 2 and flag in ended.stderr and "/nonexistent/x" in ended.stderr
     assert not model.requests
 
 
@@ -590,9 +639,9 @@ MODEL = ("--direct", "http://127.0.0.1:1")
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ((*MODEL, "-n", "0", "-rps", "1"), "--n must be at least 1"),
+        ((*MODEL, "-n", "0", "-rps", "1"), "-n must be at least 1"),
         ((*MODEL, "-n", "1.5", "-rps", "1"), "an integer"),
-        ((*MODEL, "-n", "5", "-rps", "-1"), "at least 0"),
+        ((*MODEL, "-n", "5", "-rps", "-1"), "-rps must be above 0"),
         ((*MODEL, "-n", "5", "-rps", "0"), "-rps must be above 0"),
         ((*MODEL, "-n", "5"), "how many requests a second"),
         ((*MODEL, "-rps", "5"), "how many?"),
@@ -600,9 +649,10 @@ MODEL = ("--direct", "http://127.0.0.1:1")
         ((*MODEL, "--duration", "soon", "-rps", "1"), "--duration expects a time"),
         ((*MODEL, "--duration", "0", "-rps", "1"), "--duration is too short"),
         ((*MODEL, "--timeout", "0s", "-n", "1", "-rps", "1"), "--timeout is too short"),
-        ((*MODEL, "--warmup", "-1s", "-n", "1", "-rps", "1"), "--warmup"),
+        ((*MODEL, "--warmup", "-1s", "-n", "1", "-rps", "1"), "--warmup expects a time"),
         ((*MODEL, "--arrival", "random", "-n", "1", "-rps", "1"), "--arrival is constant, poisson"),
-        ((*MODEL, "--arrival", "gamma:0", "-n", "1", "-rps", "1"), "above 0"),
+        ((*MODEL, "--arrival", "gamma:0", "-n", "1", "-rps", "1"), "from 0.01 to 1000"),
+        ((*MODEL, "--arrival", "gamma:", "-n", "1", "-rps", "1"), "--arrival is constant"),
         ((*MODEL, "--arrival", "poisson:2", "-n", "1", "-rps", "1"), "--arrival is constant"),
         ((*MODEL, "--stages", "10s"), "DURATION:RATE"),
         ((*MODEL, "--stages", "10s:5-"), "DURATION:RATE"),
@@ -613,11 +663,26 @@ MODEL = ("--direct", "http://127.0.0.1:1")
         ((*MODEL, "--concurrency", "2", "-n", "5", "--arrival", "poisson"), "no --arrival"),
         ((*MODEL, "--concurrency", "2", "-n", "5", "--max-concurrency", "2"), "no --max-conc"),
         ((*MODEL, "-l", "-n", "1", "-rps", "1"), "one of --direct, -l and --autoscaler"),
-        (("--direct", "localhost:80", "-n", "1", "-rps", "1"), "expected a URL"),
-        (("--compare", "x", *MODEL, "-n", "1", "-rps", "1"), "--compare: expected a URL"),
+        (("--direct", "localhost:80", "-n", "1", "-rps", "1"), "--direct: expected an http://"),
+        (("--direct", "http://x:99999", "-n", "1", "-rps", "1"), "--direct: expected an http://"),
+        (("--direct", "http://x/?y", "-n", "1", "-rps", "1"), "without ? and #"),
+        (("--direct", "unix:/", "-n", "1", "-rps", "1"), "expected unix:/path/of/socket"),
+        (("--compare", "x", *MODEL, "-n", "1", "-rps", "1"), "--compare: expected an http://"),
         ((*MODEL, "--session", "-n", "1", "-rps", "1"), "--session needs an autoscaler"),
         ((*MODEL, "--route-timeout", "1s", "-n", "1", "-rps", "1"), "needs an autoscaler"),
         ((*MODEL, "--insecure", "--ca", "x", "-n", "1", "-rps", "1"), "without --ca"),
+        ((*MODEL, "-n", "1", "-n", "2", "-rps", "1"), "-n was given twice"),
+        ((*MODEL, "-n", "1e99", "-rps", "1"), "-n must be at most"),
+        ((*MODEL, "-n", "1", "-rps", "1e400"), "-rps expects a number"),
+        ((*MODEL, "-n", "1", "-rps", "1e99"), "-rps must be at most"),
+        ((*MODEL, "-n", "1", "-rps", "1e-99"), "at least one in 1000h"),
+        ((*MODEL, "-n", "1", "--concurrency", "1e99"), "--concurrency must be at most"),
+        ((*MODEL, "--duration", "9999999h", "-rps", "1"), "--duration is too long"),
+        ((*MODEL, "--stages", "1s:99999999999"), "at most 1000h and 1000000 a second"),
+        ((*MODEL, "-n", "1", "-rps", "1", "-k", "a\nb"), "the API key has a byte in it"),
+        ((*MODEL, "-n", "1", "-rps", "1", "-k", ""), "-k needs a value"),
+        ((*MODEL, "--csv", "x", "--json", "x", "-n", "1", "-rps", "1"), "can't both be x"),
+        ((*MODEL, "--slo", "ttft:200", "-n", "1", "-rps", "1"), "with a unit"),
         ((*MODEL, "--slo", "p95:1s", "-n", "1", "-rps", "1"), "--slo: expected ttft:TIME"),
         ((*MODEL, "--threshold", "ttft<1s", "-n", "1", "-rps", "1"), "--threshold: expected"),
         ((*MODEL, "--threshold", "ttft.p12<1s", "-n", "1", "-rps", "1"), "--threshold: expected"),
@@ -699,13 +764,42 @@ def test_a_run_from_lua(tester, model, tmp_path):
         local load = require "luaworker.load"
         local result = load.run {{
           script = "{tester.script}", route = "/generate", direct = "{model.url}",
-          n = 4, rps = 100, slo = "e2e:10s", threshold = "errors<1%",
+          n = 4, rps = 100, slo = "e2e:10s", threshold = {{ "errors<1%", "ok>99%" }},
+          json = "{tester.json}", stream = false,
         }}
         print(result.outcomes.ok, result.goodput.good, result.exit)
         """
     )
     ended = tester.run(command=("run", program))
     assert ended.stdout.split() == ["4", "4", "0"], ended
+    assert len(json.loads(tester.json.read_text())["thresholds"]) == 2
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        ('load.run { script = "x", route = "/y", direct = "http://x", rpss = 1 }', 'mean "rps"'),
+        ('load.run { script = "x", route = "/y", direct = "http://x", n = "a" }', "an integer"),
+        ('load.run { script = "x", route = "/y", direct = "http://x", n = 1 }', "how many requests"),
+        ("load.run { n = 1 }", "expected a table with script and route"),
+        ('load.main "x.lua"', "expected a script and a route"),
+    ],
+)
+def test_mistakes_in_lua_are_told(tmp_path, call, words):
+    program = tmp_path / "program.lua"
+    program.write_text(f'local load = require "luaworker.load"\n{call}')
+    ended = run("run", program)
+    assert ended.returncode in (1, 2) and words in ended.stderr, ended
+
+
+def test_a_payload_that_the_script_refuses_is_told_of_once(tester, model):
+    model.on("/generate", answers(b"no", status=422))
+    result = tester.result("--direct", model.url, FEW, "--payload", '{"prompt": 5}', code=1)
+    lines = [line for line in result["progress"].splitlines() if "invalid payload" in line]
+    assert len(lines) == 1 and lines[0].endswith(
+        "invalid payload: prompt: expected string, got integer; sent all the same, "
+        "with a workload of 100"
+    ), result["progress"]
 
 
 @pytest.mark.parametrize("name", ["hello_world", "openai", "image"])

@@ -4,6 +4,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import re
 import signal
@@ -19,6 +20,7 @@ from harness.autoscaler import Router
 from harness.load import ENVELOPED, LoadTester
 from harness.model import answers, says
 from harness.timing import PATIENCE, QUIET, SLOW, wait_until
+from harness.tls import Authority
 from harness.worker import BINARY, SANITIZER, clean_environment, run
 
 CONTROL = re.compile(r"\x1b\[(\d*)([A-Z])|(\r)|(\n)|([^\x1b\r\n]+)")
@@ -120,6 +122,11 @@ def tester(tmp_path):
     return LoadTester(tmp_path, ENVELOPED)
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 def frames_of(text):
     """What was drawn each time: it begins by going up over the last one."""
     return re.split(r"(?=\x1b\[\d+F)", text)
@@ -164,12 +171,49 @@ def test_each_picture_is_one_write(tmp_path):
           settings = { n = 10, rps = 1 }, recorder = recorder.new({}, quantile.new()), begun = 3,
           elapsed = 3,
         }
-        local view = live.open(out, function() return 80 end)
+        local view = live.open(out, function() return 80, 24 end)
         for i = 1, 5 do view:draw(run) end
         print(writes)
         """
     )
     assert run("run", program).stdout == "5\n"
+
+
+def test_small_terminals_and_those_that_become_smaller(tmp_path):
+    """What goes up counts the rows that the last picture has now; no picture is higher than the
+    terminal."""
+    program = tmp_path / "program.lua"
+    program.write_text(
+        r"""
+        local live = require "luaworker.load_live"
+        local quantile = require "luaworker.quantile"
+        local recorder = require "luaworker.load_recorder"
+        local columns, rows, shown
+        local out = { write = function(_, ...) shown = table.concat { ... } end,
+          flush = function() end }
+        local run = {
+          settings = { n = 10, rps = 1 }, recorder = recorder.new({}, quantile.new()), begun = 3,
+          elapsed = 3,
+        }
+        local view = live.open(out, function() return columns, rows end)
+        local function draw(c, r)
+          columns, rows = c, r
+          view:draw(run)
+          local widest = 0
+          for line in shown:gsub("\27%[%d*%a", ""):gmatch "[^\n]*" do
+            widest = math.max(widest, #line)
+          end
+          print(shown:match "^\27%[(%d+)F" or 0, select(2, shown:gsub("\n", "")), widest < c)
+        end
+        draw(200, 50) draw(200, 50) draw(20, 50) draw(20, 5) draw(20, 1) draw(200, 50)
+        """
+    )
+    seen = [line.split() for line in run("run", program).stdout.splitlines()]
+    assert [row[1:] for row in seen] == [
+        [lines, "true"] for lines in ("9", "9", "9", "4", "1", "9")
+    ], seen
+    up = [int(row[0]) for row in seen]
+    assert up[:2] == [0, 9] and up[2] > 20 and up[3:] == [9, 4, 1], seen
 
 
 def test_a_terminal_that_becomes_narrower(tester, model):
@@ -259,12 +303,14 @@ def test_ctrl_c_stops_sending_waits_and_reports(running, model):
     assert "INTERRUPTED" in report
 
 
-def test_ctrl_c_twice_ends_at_once(running, model):
-    held = model.hold("/generate")
-    test = running("--direct", model.url, "-rps", 50, "-n", 1000)
+def test_ctrl_c_twice_ends_at_once_and_leaves_no_file(running, model, authority):
+    held, flags = model.hold("/generate"), ("--ca", authority.certificate)
+    test = running("--direct", model.url, "-rps", 50, "-n", 1000, *flags)
     held.next()
     test.interrupt()
     time.sleep(QUIET)
+    mine = authority.certificate.read_text()
+    assert not [f for f in pathlib.Path("/tmp").glob("lua_*") if mine in f.read_text()]
     test.interrupt()
     test.finish(130)
 

@@ -14,7 +14,8 @@ import pytest
 from harness.autoscaler import Router
 from harness.load import BARE, ENVELOPED, LoadTester
 from harness.model import FakeModel, answers, raw, refused_url, says, streams
-from harness.timing import SLOW
+from harness.ports import as_options, dev_ports, reserve_port
+from harness.timing import SLOW, wait_until
 from harness.tls import Authority
 from harness.worker import ROOT, Program, run
 
@@ -407,14 +408,36 @@ def test_call_of_a_bare_worker(tmp_path, router, model):
     assert ended.returncode == 0 and set(model.last().json()) == {"prompt"}, ended
 
 
+def test_call_of_what_the_script_refuses(tester, router, model):
+    model.on("/generate", answers(b"no", status=422))
+    router.say(model.url)
+    flags = ("--autoscaler", router.url, "--json", '{"prompt": 5}')
+    ended = run("call", tester.script, "/generate", *flags)
+    first = ended.stderr.splitlines()[0]
+    assert ended.returncode == 1 and "prompt: expected string, got integer; sent all" in first, ended
+    assert "WARN" not in ended.stderr and "@call" not in ended.stderr
+
+
+def test_what_an_autoscaler_says_is_harmless(routed, router):
+    evil = "\x1b[31m<script>\x9b"
+    router.say(evil)
+    result = routed("-n 1 -rps 1 --route-timeout 100ms", code=1)
+    assert result["errors"][0]["text"] == "no worker is free: ?[31m<script>??", result["errors"]
+    router.say(answers(b'{"status": {"a": 1}}'))
+    result = routed("-n 1 -rps 1 --route-timeout 100ms", code=1)
+    assert result["errors"][0]["text"] == "no worker is free"
+    router.say("http://me:secret@127.0.0.1:1/\x1b[31m")
+    result = routed("-n 1 -rps 1 --route-timeout 100ms", code=1)
+    assert result["workers"][0]["url"] == "http://***@127.0.0.1:1"
+    assert "\x1b" not in result["report"] + json.dumps(result["errors"])
+
+
 # -- the real ones --
 
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory):
     """{ worker, model, autoscaler }: URLs of a `luaworker dev` of hello_world."""
-    from test_commands import as_options, dev_ports
-
     ports = dev_ports()
     directory = tmp_path_factory.mktemp("dev")
     program = Program("dev", HELLO, *as_options(ports), "--rate", "500", directory=directory)

@@ -52,6 +52,7 @@ end
 
 do -- values that look like options
   check.eq(read("-rps", "-0.5").rps, -0.5)
+  check.eq(read("-e", "-1s").endpoint, "-1s")
   check.eq(wrong("--endpoint", "--port"), "--endpoint needs a value: --endpoint NAME")
   check.eq(read("--endpoint=--port").endpoint, "--port")
   check.eq(read("--endpoint", "-").endpoint, "-")
@@ -59,12 +60,18 @@ end
 
 do -- refusals, in words that help
   check.eq(wrong "--port", "--port needs a value: --port N")
-  check.eq(wrong("--port", "x"), '--port expects an integer, got string "x"')
-  check.eq(wrong("--port", "1.5"), '--port expects an integer, got string "1.5"')
+  check.eq(wrong("--port", "x"), '--port expects an integer, got "x"')
+  check.eq(wrong("--port", "1.5"), '--port expects an integer, got "1.5"')
   check.eq(wrong("--port", "-1"), "--port must be at least 0, got -1")
   check.eq(wrong("--port", "65536"), "--port must be at most 65535, got 65536")
-  check.eq(wrong("--rps", ""), '--rps expects a number, got string ""')
+  check.eq(wrong("--rps", ""), '--rps expects a number, got ""')
   check.eq(wrong "--quiet=1", "--quiet takes no value")
+  check.eq(wrong("-n", "x"), '-n expects an integer, got "x"', "named as it was typed")
+  check.eq(wrong("-e"), "-e needs a value: -e NAME")
+  check.eq(wrong("--rps", "\27[31m"), '--rps expects a number, got "\\27[31m"')
+  check.eq(wrong("--rps", ("9"):rep(100) .. "x"),
+    '--rps expects a number, got "' .. ("9"):rep(60) .. '..."')
+  check.eq(wrong "--\27[31m", "unknown option --?[31m")
   check.eq(wrong "--prot", 'unknown option --prot, did you mean "port"?')
   check.eq(wrong "-zzzzzzzz", "unknown option -zzzzzzzz")
   check.eq(wrong "--=1", "unknown option --=1")
@@ -72,7 +79,7 @@ do -- refusals, in words that help
 end
 
 do -- what only tonumber takes for a number
-  for _, text in ipairs { "nan", "inf", "0x10", "1e", " ", "1 2", "--1" } do
+  for _, text in ipairs { "nan", "inf", "0x10", "1e", " ", "1 2", "--1", "1e999", "-1e999" } do
     check.ok(cli.read({ "--rps=" .. text }, spec) == nil, text)
   end
   check.eq(read("--rps=1e3").rps, 1000)
@@ -94,6 +101,25 @@ do -- operands, required options, the end of options
   check.eq(select(2, cli.read({ "a", "b" }, with_operands)), "--key is missing")
   check.eq(select(2, cli.read({ "--key=k", "a", "b", "c" }, with_operands)),
     'unexpected argument "c"')
+end
+
+do -- strict: nothing twice, nothing empty
+  local strict = {
+    strict = true,
+    { "n", "N", "how many", type = "integer" },
+    { "endpoint", "NAME", "the endpoint", alias = "e" },
+    { "limit", "L", "a limit", list = true },
+    { "quiet", nil, "say nothing" },
+  }
+  local function refusal(...)
+    return select(2, cli.read({ ... }, strict))
+  end
+  check.eq(refusal("-n", "1", "--n=2"), "--n was given twice")
+  check.eq(refusal("--endpoint", "a", "-e", "b"), "-e was given twice")
+  check.eq(refusal("--quiet", "--quiet"), "--quiet was given twice")
+  check.eq(refusal("-e", ""), "-e needs a value: -e NAME")
+  check.eq(refusal "--endpoint=", "--endpoint needs a value: --endpoint NAME")
+  check.eq(#cli.read({ "--limit", "a", "--limit", "b" }, strict).limit, 2)
 end
 
 do -- help is found anywhere, even beside mistakes

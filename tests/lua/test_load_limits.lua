@@ -18,7 +18,9 @@ local slo = limits.parse_slo "ttft:200ms, itl:50ms,e2e:2s"
 check.eq(slo.ttft_s, 0.2)
 check.eq(slo.itl_s, 0.05)
 check.eq(slo.e2e_s, 2)
-for _, text in ipairs { "", "ttft", "ttft:", "ttft:fast", "first:1s", "ttft:1s,", "ttft=1s" } do
+check.ok(select(2, limits.parse_slo "ttft:1s,ttft:2s"):find "twice", "an slo twice")
+for _, text in ipairs { "", "ttft", "ttft:", "ttft:fast", "first:1s", "ttft:1s,", "ttft=1s",
+  "ttft:200", "ttft:0s", "ttft:9999h" } do
   local got, why = limits.parse_slo(text)
   check.ok(got == nil and why:find "ttft:TIME", "slo " .. text)
 end
@@ -49,8 +51,8 @@ end
 check.eq(holds "ttft.p95<200ms", true)
 check.eq(holds "ttft.p95<190ms", false, "not below itself")
 check.eq(holds "ttft.p95<=190ms", true)
-check.eq(holds "ttft.p99.9>0.4", true)
-check.eq(select(2, holds "ttft.mean<1"), 0.1)
+check.eq(holds "ttft.p99.9>400ms", true)
+check.eq(select(2, holds "ttft.mean<1s"), 0.1)
 check.eq(holds "errors<2%", true)
 check.eq(holds "errors<1%", false)
 check.eq(holds "errors<=0.01", true)
@@ -64,7 +66,8 @@ check.eq(#many, 3)
 check.eq(many[3].limit, 3)
 for _, text in ipairs {
   "", "ttft<1s", "ttft.p42<1s", "ttft.p95=1s", "ttft.p95<fast", "x.p50<1s", "errors<", "errors<1%%",
-  "rps>1s,", "ttft.p95<5%",
+  "rps>1s,", "ttft.p95<5%", "ttft.p95<200", "errors<-1", "errors<nan", "errors<inf", "errors<5",
+  "errors<150%", "rps>50%", "rps>0x10", "rps>1e99", "ok>1.1.1%",
 } do
   local got, why = limits.parse_thresholds(text)
   check.ok(got == nil and why:find "ttft.p95", "threshold " .. text)

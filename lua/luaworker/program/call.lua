@@ -29,11 +29,8 @@ local options = cli.parse(arg, {
 local script, path = options[1], options[2]
 if path:sub(1, 1) ~= "/" then path = "/" .. path end
 
-local tidy_up = function() end
-
 --- Ends the program with one line on standard error.
 local function fail(format, ...)
-  tidy_up()
   cli.fail(1, format, ...)
 end
 
@@ -47,6 +44,7 @@ local function choose_payload()
   if not source then fail("%s", err) end
   local ok, payload = pcall(source.make, source, options.stream)
   if not ok then fail("%s: %s", script, tostring(payload)) end
+  if source.complaint then io.stderr:write(source.complaint, "\n") end
   return payload, source.is_bare
 end
 
@@ -59,11 +57,8 @@ local function read_target()
     key = options.key or console.key_of_environment() or "local",
     endpoint = options.endpoint or client_payloads.endpoint_of(script),
   }
-  local wrong, err
-  tidy_up, wrong = console.set_trust(target)
-  if not tidy_up then cli.fail(1, "%s", wrong) end
-  target.key, err = console.endpoint_key(target)
-  if not target.key then fail("%s", err) end
+  cli.check(console.set_trust(target))
+  target.key = cli.check(console.endpoint_key(target))
   return target
 end
 
@@ -116,5 +111,4 @@ if response.status == 429 then
 elseif response.status < 200 or response.status > 299 then
   fail("%s answered with status %d", path, response.status)
 end
-tidy_up()
 cli.exit(0)
