@@ -171,7 +171,7 @@ def delays(*seconds):
 
 
 def test_the_best_round_counts(start, model, tmp_path):
-    model.on("/generate", delays(0, 0.6, 0.05, 0.6))
+    model.on("/generate", delays(0, 2, 0.05, 2))
     autoscaler = FakeModel()
     autoscaler.on("/worker_status/", says({})).on("/delete_requests/", says({}))
     worker = start(
@@ -180,7 +180,7 @@ def test_the_best_round_counts(start, model, tmp_path):
     )
     found = wait_result(worker)
     assert found["best"] > found["median"] >= found["worst"] > 0
-    assert found["best"] <= 30 / 0.05 and found["worst"] <= 30 / 0.6
+    assert found["best"] <= 30 / 0.05 and found["worst"] <= 30 / 2
 
     def reported():
         numbers = {e.json()["max_perf"] for e in autoscaler.seen("/worker_status/")}
@@ -299,7 +299,7 @@ def test_a_model_that_never_starts(start):
 
 def test_a_hung_model_does_not_hold_it_up(start, model):
     held = model.hold("/generate")
-    worker = start(script(f"runs = 2, concurrency = 3, timeout = {0.5 * SLOW}, warmup = false"))
+    worker = start(script(f"runs = 2, concurrency = 3, timeout = {2 * SLOW}, warmup = false"))
     exchanges = [held.next() for _ in range(3)]
     exchanges[0].answer_json({})
     exchanges[1].stream_head().chunk(b"data: 1\n\n")
@@ -314,7 +314,7 @@ def test_the_timeouts_of_the_route_hold(start, model):
     model.hold("/generate")
     worker = start(script("runs = 2, concurrency = 1, warmup = false", "first_byte = 0.1"))
     wait_message(worker, "No successful responses from benchmark: model http://")
-    assert len(model.seen()) == 1
+    assert len(model.wait_seen()) == 1
 
 
 def test_a_hook_that_fails_is_named(start, model):
