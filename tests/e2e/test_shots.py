@@ -357,6 +357,90 @@ def test_answers_that_are_not_http(fire, model):
         assert r["outcome"] == "protocol" and r["error"], (path, r)
 
 
+def test_answers_without_a_line_that_are_not_http(fire, model):
+    """Who speaks something else, TLS above all, may wait for more: nothing is to be waited for."""
+    model.on("/tls", raw(b"\x15\x03\x03\x00\x02\x02\x28"))
+    model.on("/ssh", raw(b"SSH-2.0-OpenSSH"))
+    for host in ("127.0.0.1", "localhost"):
+        urls = [f"http://{host}:{model.port}/{path}" for path in ("tls", "ssh")]
+        results, _ = fire(*[{"url": url, "options": {"timeout": 10 * SLOW}} for url in urls])
+        assert [r["outcome"] for r in results] == ["protocol"] * 2, results
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+HI = OK + b"Content-Length: 2\r\n\r\nhi"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+EVENTS = OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+ODD = {
+    "interim": b"HTTP/1.1 100 C\r\nContent-Length: 5\r\n\r\n" * 3 + HI,
+    "interim without end": b"HTTP/1.1 102 P\r\n\r\n" * 8000,
+    "204 with a length": b"HTTP/1.1 204 N\r\nContent-Length: 2\r\n\r\nhi",
+    "304 in chunks": b"HTTP/1.1 304 N\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "205": b"HTTP/1.1 205 R\r\nContent-Length: 2\r\n\r\nhi",
+    "redirect": b"HTTP/1.1 302 F\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 2\r\n\r\nhi",
+    "401": b"HTTP/1.1 401 U\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n",
+    "417": b"HTTP/1.1 417 E\r\nContent-Length: 2\r\n\r\nhi",
+    "426": b"HTTP/1.1 426 U\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n",
+    "999": b"HTTP/1.1 999 X\r\nContent-Length: 2\r\n\r\nhi",
+    "chunks and a length": OK
+    + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "codings": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "chunked twice": OK + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
+    "no coding": OK + b"Transfer-Encoding:\r\n\r\nhi",
+    "lengths": OK + b"Content-Length: 2\r\n" * 2 + b"\r\nhi",
+    "a list of lengths": OK + b"Content-Length: 2, 2\r\n\r\nhi",
+    "a long length": OK + b"Content-Length: 9223372036854775807\r\n\r\nhi",
+    "too long a length": OK + b"Content-Length: 9223372036854775808\r\n\r\nhi",
+    "an extension": CHUNKED + b"2;" + b"a" * 4000 + b"\r\nhi\r\n0;b\r\n\r\n",
+    "trailers": CHUNKED + b"2\r\nhi\r\n0\r\nContent-Length: 9\r\nA: b\r\n\r\n",
+    "a trailer that is none": CHUNKED + b"2\r\nhi\r\n0\r\nnonsense\r\n\r\n",
+    "trailers without end": CHUNKED + b"2\r\nhi\r\n0\r\n" + b"A: b\r\n" * 20000,
+    "no last line": CHUNKED + b"2\r\nhi\r\n0\r\n",
+    "a negative chunk": CHUNKED + b"-2\r\nhi\r\n",
+    "a chunk with zeros": CHUNKED + b"0000000000000002\r\nhi\r\n0\r\n\r\n",
+    "a chunk with too many": CHUNKED + b"00000000000000002\r\nhi\r\n0\r\n\r\n",
+    "the longest chunk": CHUNKED + b"7fffffffffffffff\r\nhi",
+    "too long a chunk": CHUNKED + b"ffffffffffffffff\r\nhi",
+    "a chunk with more": CHUNKED + b"2\r\nhih\r\n0\r\n\r\n",
+    "line feeds": (CHUNKED + b"2\r\nhi\r\n0\r\n\r\n").replace(b"\r", b""),
+    "carriage returns": HI.replace(b"\n", b""),
+    "a blank line first": b"\r\n" + HI,
+    "a NUL": OK + b"A: \0\r\n\r\n",
+    "no name": OK + b": x\r\n\r\n",
+    "250 fields": OK + b"A: x\r\n" * 250 + b"\r\n",
+    "260 fields": OK + b"A: x\r\n" * 260 + b"\r\n",
+    "a long field": OK + b"A: " + b"x" * 60000 + b"\r\n\r\n",
+    "too long a field": OK + b"A: " + b"x" * 66000 + b"\r\n\r\n",
+    "no reason": b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi",
+    "two digits": b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nhi",
+    "four digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nhi",
+    "a page": b"<html>hi</html>",
+    "more behind it": HI + HI,
+    "an event in CR": EVENTS + b"12\r\ndata: 1\r\rdata: 2\r\r\n0\r\n\r\n",
+    "events cut off": EVENTS + b"a\r\ndata: 1\n\nd\r\n",
+    "a long event": EVENTS + b"%x\r\ndata: %s\n\n\r\n0\r\n\r\n" % (3000008, b"x" * 3000000),
+    "many events": EVENTS + b"%x\r\n%s\r\n0\r\n\r\n" % (900000, b"data: 1\n\n" * 100000),
+}
+
+
+def test_both_ways_read_odd_answers_alike(fire, model):
+    """A server's number takes the short way (exchange/lane), its name that of curl."""
+    for i, text in enumerate(ODD.values()):
+        model.on(f"/{i}", raw(text, then="close"))
+    seen = {}
+    for host in ("127.0.0.1", "localhost"):
+        shots = [{"url": f"http://{host}:{model.port}/{i}"} for i in range(len(ODD))]
+        keys = ("outcome", "status", "bytes", "events", "gaps", "is_stream", "text")
+        seen[host] = [{k: r.get(k) for k in keys} for r in fire(*shots)[0]]
+    for name, short, long in zip(ODD, seen["127.0.0.1"], seen["localhost"]):
+        for read in (short, long):
+            if read["is_stream"]:  # how many reads it took
+                del read["text"]
+        assert short == long, name
+    outcomes = [r["outcome"] for r in seen["localhost"]]
+    assert {o: outcomes.count(o) for o in set(outcomes)}.keys() == {"ok", "protocol", "broken"}
+
+
 def test_bytes_behind_an_answer_spoil_the_connection(fire, model):
     """They are nobody's: the next request must not take them for its answer."""
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
