@@ -11,7 +11,7 @@ from harness.http import BadMessage, BodyReader
 from harness.message import chunked, envelope, post, request
 from harness.model import Blackhole, FakeModel, echo, endless, raw, streams
 from harness.signing import Signer
-from harness.timing import wait_until
+from harness.timing import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_endless_blocks_on_a_reader_that_does_not_read(server):
     server.on("/x", endless())
     client = Client(server.port, receive_buffer=4096).send(request("GET", "/x"))
     exchange = server.wait_seen()[0]
-    assert exchange.blocked.wait(10)
+    assert exchange.blocked.wait(PATIENCE)
     client.close()
-    assert exchange.dropped.wait(10)
+    assert exchange.dropped.wait(PATIENCE)
 
 
 def test_interim_answers_are_kept_apart(server):

@@ -10,7 +10,7 @@ import pytest
 from harness.client import Client
 from harness.message import post, request
 from harness.model import echo, endless
-from harness.timing import PROMPT, SLOW, wait_until
+from harness.timing import PATIENCE, PROMPT, SLOW, wait_until
 from harness.worker import PLAIN, backend
 
 from test_streaming import THROUGH_LUA
@@ -161,7 +161,7 @@ def test_the_deadline_in_other_states(start, model, state):
         worker.wait_counters(connections=1)
     elif state == "slow client":
         worker.connect(receive_buffer=4096).send(post("/generate"))
-        assert model.wait_seen(1, "/generate")[0].blocked.wait(10)
+        assert model.wait_seen(1, "/generate")[0].blocked.wait(PATIENCE)
     worker.signal(signal.SIGTERM)
     worker.expect_exit(0)
 

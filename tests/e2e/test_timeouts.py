@@ -85,15 +85,15 @@ def test_idle(start, model, way):
     held = model.hold("/generate")
     worker = serve(start, way, "idle = 0.3")
     client = ask(worker, way)
-    expect_cut(worker, client, held.next().stream_head().chunk(b"a"))
+    expect_cut(worker, client, held.next().stream_head(first=b"a"))
 
 
 @ways
 def test_total_in_the_body(start, model, way):
     held = model.hold("/generate")
-    worker = serve(start, way, "total = 1.0, idle = 30")
+    worker = serve(start, way, "total = 2, idle = 30")
     client = ask(worker, way)
-    expect_cut(worker, client, held.next().stream_head().chunk(b"a"))
+    expect_cut(worker, client, held.next().stream_head(first=b"a"))
 
 
 @ways
@@ -146,7 +146,7 @@ def test_a_drained_call_still_has_its_deadlines(start, model, way):
     held = model.hold("/generate")
     worker = serve(start, way, 'on_disconnect = "drain", idle = 0.5')
     client = ask(worker, way)
-    exchange = held.next().stream_head().chunk(b"a")
+    exchange = held.next().stream_head(first=b"a")
     client.open_response().read_until(b"a")
     client.close()
     exchange.expect_dropped()

@@ -161,7 +161,8 @@ class Farm:
         self.listener, self.url = listener, url
         self.open = []
         self.stopping = False
-        threading.Thread(target=self._run, daemon=True).start()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
 
     def _run(self):
         while not self.stopping:
@@ -183,6 +184,7 @@ class Farm:
     def stop(self):
         self.stopping = True
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         for sock in [self.listener, *self.open]:
             sock.close()
 
@@ -234,7 +236,8 @@ class Impatient:
         self.connections = self.requests = 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
 
     def _accept(self):
         while True:
@@ -266,6 +269,7 @@ class Impatient:
 
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
 
 

@@ -75,21 +75,21 @@ class Exchange:
                 raise Dropped() from None
         return self
 
-    def head(self, status=200, headers=(), reason="OK"):
+    def head(self, status=200, headers=(), reason="OK", body=b""):
         text = (
             f"HTTP/1.1 {status} {reason}\r\n"
             + "".join(f"{n}: {v}\r\n" for n, v in headers)
             + "\r\n"
         )
-        return self.send(text.encode("latin-1"))
+        return self.send(text.encode("latin-1") + body)
 
-    def stream_head(self, content_type="text/event-stream", headers=()):
-        return self.head(
-            200, [("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers]
-        )
+    def stream_head(self, content_type="text/event-stream", headers=(), first=None):
+        """first: a chunk that goes along, so that no deadline passes between the two."""
+        fields = [("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers]
+        return self.head(200, fields, body=b"" if first is None else chunk_of(first))
 
     def chunk(self, data):
-        return self.send(b"%x\r\n%s\r\n" % (len(data), data))
+        return self.send(chunk_of(data))
 
     def last_chunk(self):
         self.send(b"0\r\n\r\n")
@@ -160,6 +160,10 @@ class Exchange:
         assert not self.dropped.wait(
             QUIET if seconds is None else seconds
         ), f"the call to {self.target} was dropped"
+
+
+def chunk_of(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class Connection:
