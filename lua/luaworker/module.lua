@@ -25,6 +25,7 @@ local FFI = "it would reach into the process's memory; call what is written in C
   .. "worker.http"
 local WAITS = "it would stop all requests while it waits; worker.http and worker.model wait for one"
 local instead = {
+  ["luaworker.testing"] = "it is for tests: `luaworker test` runs them",
   ["ffi"] = FFI, ["jit"] = FFI, ["jit.opt"] = FFI, ["jit.util"] = FFI, ["jit.profile"] = FFI,
   ["string.buffer"] = "it would reach into the process's memory; table.concat joins strings, "
     .. "worker.json and worker.base64 encode",
@@ -55,8 +56,8 @@ local function not_found(name, mode, tried)
     why = 'it is the library\'s inside, or not there; require "luaworker" gives its words'
   end
   local what = why and "is not offered to " .. (mode == "run" and "scripts: " or "workers: ") .. why
-    or "not found:"
-  error("module '" .. name .. "' " .. what .. table.concat(tried), 4)
+    or "not found:" .. table.concat(tried)
+  error("module '" .. name .. "' " .. what, 4)
 end
 
 --- The text of the file for a module, and its path.

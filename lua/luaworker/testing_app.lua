@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- A worker script as a test sees it: loaded into an instance of its own, asked by fake clients.
 -- Each asking waits, by the clock of the tests, until the request and what serves it are over.
+local answer = require "luaworker.testing_answer"
 local base = require "luaworker.base"
 local call = require "luaworker.testing_call"
 local exchange = require "luaworker.testing_exchange"
 local instance = require "luaworker.testing_instance"
 local json = require "luaworker.json"
 local kernel = require "luaworker.testing_kernel"
-local lines = require "luaworker.lines"
 local router = require "luaworker.testing_router"
 local schema = require "luaworker.schema"
 local server = require "luaworker.testing_server"
@@ -80,50 +80,6 @@ function call.model_of(one)
   local task = kernel.current
   local model = one.exchange and one.exchange.model or task and task.model or it.model
   return owner.router.model_url, model
-end
-
--- What came of a request --
-
-local Answer = {}
-Answer.__index = Answer
-
---- The body as JSON; raises when it is none.
-function Answer:json()
-  local value, err = json.decode(self.body)
-  if err then error("the answer is not JSON: " .. err .. ": " .. self.body:sub(1, 200), 2) end
-  return value
-end
-
---- The body's server-sent events: a list of { event, data, id }.
-function Answer:events()
-  local list, text = {}, self.body
-  for event in lines.events(function()
-    local chunk = text
-    text = nil
-    return chunk
-  end) do
-    list[#list + 1] = event
-  end
-  return list
-end
-
-local function log_text(logs)
-  local out = {}
-  for i, line in ipairs(logs) do
-    out[i] = line.level .. " " .. line.text .. "\n"
-  end
-  return table.concat(out)
-end
-
-local function answer_of(self, begun)
-  return setmetatable({
-    status = self.status, headers = server.header_table(self.head or {}),
-    chunks = self.pieces, body = table.concat(self.pieces),
-    broken = self.state == "cut", left = self.state == "gone", ended = self.state == "ended",
-    outcome = self.outcome, workload = self.workload, source = self.source, error = self.error,
-    logs = self.logs, log = log_text(self.logs), model = self.model or self.app.model,
-    seconds = kernel.time - begun, id = self.id,
-  }, Answer)
 end
 
 -- Asking --
@@ -201,7 +157,7 @@ local function ask(self, opts)
   instance.within(self.instance, one.begin, one)
   kernel.wait_until(function() return one.settled end, what, 4)
   kernel.stop_timer(timer)
-  return answer_of(one, begun)
+  return answer.of(one, begun)
 end
 
 local function with(method, path, opts, payload)
@@ -218,19 +174,19 @@ function App:request(opts)
   if type(opts) ~= "table" then
     error("app:request: expected table, got " .. base.show(opts), 2)
   end
-  local answer = ask(self, with(opts.method or "GET", opts.path, opts))
-  return answer
+  local got = ask(self, with(opts.method or "GET", opts.path, opts))
+  return got
 end
 
 function App:get(path, opts)
-  local answer = ask(self, with("GET", path, opts))
-  return answer
+  local got = ask(self, with("GET", path, opts))
+  return got
 end
 
 --- payload: a table, or JSON text to be sent as it is.
 function App:post(path, payload, opts)
-  local answer = ask(self, with("POST", path, opts, payload))
-  return answer
+  local got = ask(self, with("POST", path, opts, payload))
+  return got
 end
 
 -- Sessions --

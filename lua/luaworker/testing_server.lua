@@ -142,11 +142,11 @@ local function check(spec, what)
   end
 end
 
---- A server that answers by `spec`; what is wrong with that is raised at the caller's caller.
+--- A server that answers by `spec`. Raises what is wrong with that, without a place.
 function server.new(spec, what)
   if getmetatable(spec) == Server then return spec end
   local ok, err = pcall(check, spec, what)
-  if not ok then error(err, 3) end
+  if not ok then error(err, 0) end
   return setmetatable({ requests = {}, _spec = spec, _what = what, _turns = {} }, Server)
 end
 

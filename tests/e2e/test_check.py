@@ -417,6 +417,14 @@ def test_a_text_that_does_not_load(write, text, wanted):
     assert lines[-1] == f"{path}: 1 error"
 
 
+def test_a_file_of_tests_is_no_worker(write):
+    lines = check(write('local testing = require "luaworker.testing"', "a_test.lua"), status=1)
+    assert lines[0].endswith(
+        "a_test.lua:1: module 'luaworker.testing' is not offered to workers: it is for tests: "
+        "`luaworker test` runs them"
+    ), lines
+
+
 def test_an_error_in_a_module_is_told_there(write):
     helper = write("local x\n\nreturn = 5", "helper.lua")
     lines = check(write('require "helper"'), status=1)

@@ -85,6 +85,13 @@ def test_nothing_to_run(tmp_path):
     assert done.returncode == 2 and "no test files" in done.stderr
 
 
+def test_a_worker_is_no_file_of_tests(tmp_path):
+    write(tmp_path, 'return require("luaworker").backend {}')
+    done = run("test", "worker.lua", directory=tmp_path)
+    assert done.returncode == 2, done
+    assert "no test was run: no describe or it in worker.lua" in done.stderr, done
+
+
 def test_help(tmp_path):
     done = run("test", "--help", directory=tmp_path)
     assert done.returncode == 0
@@ -167,6 +174,32 @@ def test_a_name_is_one_line(tmp_path):
 )
 def test_a_misspelt_word_has_a_hint(tmp_path, text, said):
     fails(tmp_path, text, "x_test.lua:5:", said)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("app:get('/a', { model = 'x' }).staus", 'an answer has no staus, did you mean "status"?'),
+        ("app:get('/a', { model = { evnts = {} } })", 'model: evnts: unknown key, did you mean "events"?'),
+        ("testing.load('worker.lua', { model = { evnts = {} } })", "testing.load: model: evnts: unknown key"),
+    ],
+)
+def test_a_misspelt_name_is_told_at_the_tests_line(tmp_path, text, said):
+    """Not as nil, which may be what is expected."""
+    text = f"local app = testing.load 'worker.lua'\nit('t', function()\nlocal _ = {text} end)"
+    script = backend('worker.get("/a", function() return "x" end)')
+    fails(tmp_path, text, "   x_test.lua:7:\n     " + said, script=script)
+
+
+def test_an_answer_without_some_things(tmp_path):
+    text = """local answer = testing.load "worker.lua"
+    it("t", function()
+      local answer = testing.load("worker.lua"):get("/a")
+      for _, name in ipairs { "error", "source", "model", "outcome" } do
+        expect(answer[name]):to_be_nil()
+      end
+    end)"""
+    passes(tmp_path, text, backend('worker.get("/a", function() return "x" end)'))
 
 
 def test_colour_only_on_a_terminal(tmp_path):

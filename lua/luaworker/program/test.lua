@@ -50,5 +50,8 @@ if counts.only then
   if options.forbid_only then cli.exit(1) end
 end
 if counts.failed > 0 then cli.exit(1) end
-if counts.passed == 0 then cli.fail(2, "no test was run") end
+if counts.passed == 0 then
+  local is_empty = counts.skipped + counts.left_out == 0
+  cli.fail(2, "no test was run%s", is_empty and ": no describe or it in " .. found[1] or "")
+end
 cli.exit(0)
