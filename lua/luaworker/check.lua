@@ -102,7 +102,8 @@ end
 local function check_backend(report, value, settings)
   if not definition.is_backend(value) then
     return report.list:add {
-      message = "expected the script to return worker.backend { ... }, got " .. base.show(value),
+      message = "expected the script to return worker.backend { ... }, got " .. base.show(value)
+        .. (value == nil and ": is the word return missing before it?" or ""),
       place = report.finder:last_return(),
     }
   end

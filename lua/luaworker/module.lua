@@ -56,7 +56,7 @@ local function not_found(name, mode, tried)
     why = 'it is the library\'s inside, or not there; require "luaworker" gives its words'
   end
   local what = why and "is not offered to " .. (mode == "run" and "scripts: " or "workers: ") .. why
-    or "not found:" .. table.concat(tried)
+    or "not found:" .. table.concat(tried) .. base.did_you_mean(name, offered)
   error("module '" .. name .. "' " .. what, 4)
 end
 

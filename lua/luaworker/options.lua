@@ -217,10 +217,16 @@ local function check_benchmarks(routes, note)
   return first ~= nil
 end
 
+local function show_no_list(routes)
+  if definition.is_route(routes) then return "one route: put it in { }" end
+  if type(routes) ~= "table" then return show(routes) end
+  return next(routes) == nil and "an empty one" or "a table with keys: a route has its path in it"
+end
+
 --- The list of routes of a worker or a program; whether one of them is measured.
 function options.check_routes(routes, note)
   if type(routes) ~= "table" or #routes == 0 then
-    return note("routes", "expected a list of routes, got " .. show(routes))
+    return note("routes", "expected a list of routes, got " .. show_no_list(routes))
   end
   if #routes > ROUTES_MOST then
     note("routes", ("expected at most %d, got %d"):format(ROUTES_MOST, #routes))

@@ -9,6 +9,8 @@ local standard = require "luaworker.standard"
 
 local sandbox = {}
 
+local WRONG_MODE = "attempt to load chunk with wrong mode" -- LuaJIT's words for it
+
 local function read_file(path)
   local hazard = standard.hazard(path)
   if hazard then return nil, hazard end
@@ -24,6 +26,7 @@ end
 local function compile(text, name, env, mode)
   local chunk, err = load(text, name, "t", env)
   if not chunk then await.check_ending(err) end -- text may be a function of the author's
+  if err == WRONG_MODE then err = "it is bytecode, and only text is loaded" end
   if chunk and mode ~= "run" then jit.off(chunk, true) end
   return chunk, err
 end

@@ -67,6 +67,12 @@ local function note(into, field, text)
   into.mistakes[#into.mistakes + 1] = { field = field, text = text }
 end
 
+-- As the same is called elsewhere.
+local elsewhere = {
+  str = "string", text = "string", int = "integer", float = "number", double = "number",
+  bool = "boolean", list = "array", tuple = "array", dict = "object", table = "object",
+}
+
 local extra_modes = { drop = true, keep = true, error = true }
 local TYPES = "any, array, boolean, integer, number, object or string"
 
@@ -77,7 +83,8 @@ local function read_type(into, field, text)
   field.kind = name
   if field.check then return end
   field.check = checks.any
-  local hint = base.did_you_mean(name, checks)
+  local hint = elsewhere[name] and (', did you mean "%s"?'):format(elsewhere[name])
+    or base.did_you_mean(name, checks)
   if hint == "" and field.name == "extra" then hint = base.did_you_mean(name, extra_modes) end
   note(into, field.name, "unknown type " .. base.quote(text)
     .. (hint == "" and ": expected " .. TYPES or hint))

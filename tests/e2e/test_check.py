@@ -315,7 +315,7 @@ own.own = own
 local P = worker.payload {
   part = worker.payload { x = "string" },
   own = own,
-  kind = "int", line = "str\\ning",
+  kind = "uuid", line = "str\\ning",
   extra = "kep",
 }"""
     lines = found(write(""), work(f"payload = P, {BENCHMARK},", before), status=1)
@@ -324,7 +324,7 @@ local P = worker.payload {
         f"6: routes[1].payload.part: {no_plain}, write its fields here",
         "7: routes[1].payload.own" + ".own" * 32 + ": tables of fields are nested too deeply, or "
         "hold themselves",
-        '8: routes[1].payload.kind: unknown type "int": expected any, array, boolean, integer, '
+        '8: routes[1].payload.kind: unknown type "uuid": expected any, array, boolean, integer, '
         "number, object or string",
         '8: routes[1].payload.line: unknown type "str\\ning", did you mean "string"?',
         '9: routes[1].payload.extra: unknown type "kep", did you mean "keep"?',
@@ -386,6 +386,32 @@ def test_what_would_not_be_used(write, fields, wanted):
     assert found(write(""), work(fields), status=1) == [wanted]
 
 
+def test_types_by_the_names_of_other_languages(write):
+    types = {"int": "integer", "float": "number", "bool": "boolean", "list": "array", "dict": "object"}
+    for name, meant in types.items():
+        lines = found(write(""), work(f"payload = P, {BENCHMARK},", f"local P = worker.payload {{ x = '{name}?' }}"), status=1)
+        assert lines == [f'2: routes[1].payload.x: unknown type "{name}?", did you mean "{meant}"?']
+
+
+@pytest.mark.parametrize(
+    "routes,wanted",
+    [
+        ("worker.post('/a')", "one route: put it in { }"),
+        ("{ ['/a'] = worker.post('/a') }", "a table with keys: a route has its path in it"),
+        ("{}", "an empty one"),
+    ],
+)
+def test_routes_that_are_no_list(write, routes, wanted):
+    text = work("").split("  routes")[0] + f"  routes = {routes},\n}}\n"
+    assert found(write(""), text, status=1) == [f"5: routes: expected a list of routes, got {wanted}"]
+
+
+def test_bytecode_is_told(write):
+    path = write("")
+    path.write_bytes(b"\x1bLJ\x02")
+    assert check(path, status=1)[0] == f"{path}: it is bytecode, and only text is loaded"
+
+
 def test_keys_of_any_bytes_are_told_on_one_line(write):
     fields = f'["a\\nb"] = 1, ["\\0"] = 2, [{{}}] = 3, {BENCHMARK},'
     lines = found(write(""), work(fields), status=1)
@@ -403,7 +429,16 @@ def test_keys_of_any_bytes_are_told_on_one_line(write):
         ("local function f()\n  error('kaboom')\nend\nf()", "2: kaboom"),
         ("error({})", None),
         ("return 5", "1: expected the script to return worker.backend { ... }, got number 5"),
-        ("", " expected the script to return worker.backend { ... }, got nil"),
+        (
+            "",
+            " expected the script to return worker.backend { ... }, got nil: is the word return "
+            "missing before it?",
+        ),
+        (
+            "require 'luaworkr'",
+            "1: module 'luaworkr' not found: no file '{0}/luaworkr.lua' no file './luaworkr.lua', "
+            'did you mean "luaworker"?',
+        ),
         (
             'local w = require "luaworker"\nw.sleep(1)',
             "2: this waits, so it can't be called while the script is loaded",
@@ -413,7 +448,7 @@ def test_keys_of_any_bytes_are_told_on_one_line(write):
 def test_a_text_that_does_not_load(write, text, wanted):
     path = write(text)
     lines = check(path, status=1)
-    assert wanted is None or lines[0] == f"{path}:{wanted}", lines
+    assert wanted is None or lines[0] == f"{path}:{wanted.replace('{0}', str(path.parent))}", lines
     assert lines[-1] == f"{path}: 1 error"
 
 

@@ -44,7 +44,7 @@ NOT_OFFERED = {
     "worker.joson {}": 'luaworker has no joson, did you mean "json"?',
     "worker.log.wran 'x'": 'worker.log has no wran, did you mean "warn"?',
     "setmetatable(_G, {})": "cannot change a protected metatable",
-    "assert(load(('\\27LJ\\2') .. 'x'))": "attempt to load chunk with wrong mode",
+    "assert(load(('\\27LJ\\2') .. 'x'))": "it is bytecode, and only text is loaded",
 }
 
 

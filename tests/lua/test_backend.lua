@@ -79,7 +79,7 @@ do -- each kind of option
 end
 
 do -- routes
-  expect("", "", "routes: expected a list of routes, got table")
+  expect("", "", "routes: expected a list of routes, got an empty one")
   expect("", 'worker.get("ping", function() end)',
     'routes[1].path: expected a path that begins with /, got string "ping"')
   expect("", 'worker.get("/a", {})',
