@@ -183,7 +183,7 @@ function report.of(result)
   out[#out + 1] = throughput_line(result)
   if result.goodput then out[#out + 1] = slo_line(result) end
   out[#out + 1] = ""
-  each_line(out, latency_table(result.latency))
+  if next(result.latency) then each_line(out, latency_table(result.latency)) end
   worker_lines(out, result.workers)
   error_lines(out, result.errors)
   compare_lines(out, result)

@@ -57,7 +57,8 @@ end
 function result.of(run)
   local one = run.recorder:result()
   one.asked = asked_of(run)
-  one.reached.rps = rate(run.begun, run.first_due or 0, run.last_begun or 0) or one.asked.rps
+  one.reached.rps = rate(run.begun, run.first_due or 0, run.last_begun or 0)
+  if not one.reached.rps then one.reached.rps = run.begun == 0 and 0 or one.asked.rps end
   one.reached.cpu_share = run.cpu_share
   find_saturation(run, one.reached, one.latency.schedule_delay)
   return one

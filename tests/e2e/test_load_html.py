@@ -180,6 +180,7 @@ def test_all_is_drawn(document):
         assert "<path" in picture or "<rect" in picture, picture
         assert "NaN" not in picture and "undefined" not in picture and "Infinity" not in picture
     assert ">seed</td>" in text and ">nothing was measured<" not in text
+    assert ">ttft 1 s</td>" in text.replace("e2e 5 s, ", "") and ">10 min</td>" in text
 
 
 def test_texts_are_texts(document):
@@ -240,7 +241,7 @@ def test_nothing_is_wider_than_a_phone(report):
     assert int(re.search(r'data-pictures="(\d+)"', text).group(1)) >= 12
 
 
-@pytest.mark.parametrize("kind", ["nothing good", "one request", "closed loop"])
+@pytest.mark.parametrize("kind", ["nothing good", "one request", "closed loop", "nothing due"])
 def test_pages_of_unusual_runs(tmp_path, kind):
     model, page = FakeModel(), tmp_path / "report.html"
     try:
@@ -249,19 +250,23 @@ def test_pages_of_unusual_runs(tmp_path, kind):
             "nothing good": "-n 3 -rps 100",
             "one request": "-n 1 -rps 1",
             "closed loop": "-n 20 --concurrency 4",
+            "nothing due": "--duration 1ms -rps 0.01 --arrival poisson",
         }[kind]
-        code = 1 if kind == "nothing good" else 0
+        code = 1 if kind.startswith("nothing") else 0
         tester = LoadTester(tmp_path, ENVELOPED)
         tester.result("--direct", model.url, flags, "--html", page, code=code)
     finally:
         model.stop()
     text, console = browse(tmp_path, "--dump-dom", "--virtual-time-budget=2000", page=page)
     assert console == [] and "<h2>Settings</h2>" in text
-    assert not re.search(
-        r"NaN|undefined|Infinity", text.split("<main")[1].split('<div class="tip"')[0]
-    )
+    shown = text.split("<main")[1].split('<div class="tip"')[0]
+    assert not re.search(r"NaN|undefined|Infinity", shown)
     if kind == "closed loop":
-        assert "closed loop, 4 at once" in text
+        assert "closed loop, 4 at once" in shown
+    elif kind == "one request":
+        assert "of 1 request good" in shown and not re.search(r"<text[^>]*>0\.5<", shown)
+    elif kind == "nothing due":
+        assert "no request was due" in shown and "Latency in figures" not in shown
 
 
 def test_a_run_of_hours(tmp_path, report):
