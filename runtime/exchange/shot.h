@@ -30,7 +30,7 @@ typedef enum lw_shot_kind {
   LW_SHOT_SSE,   /* server-sent events with data, but `[DONE]`; each when its blank line has come */
   LW_SHOT_LINES, /* lines of JSON that are not blank */
   LW_SHOT_PIECES, /* a stream was expected and its media type is another one: each read from the
-                     socket that brought some of it is an event */
+                     socket, and each chunk within, that brought some of it is an event */
 } lw_shot_kind;
 
 /* Moments are those of lw_api_now(); 0: it did not come to that. */
@@ -62,8 +62,8 @@ lw_code lw_shot_plan_header(lw_shot_plan *p, lw_span name, lw_span value);
 void lw_shot_plan_set_timeouts(lw_shot_plan *p, const lw_upstream_timeouts *t);
 void lw_shot_plan_expect_stream(lw_shot_plan *p); /* see LW_SHOT_PIECES */
 /* Gaps between events are noted in it as they pass; a reference is held. Of several events that one
- * read from the socket completes, the first ends the gap since the event before, and the others
- * none: they are gaps of 0, since that is how they came. */
+ * read from the socket (of those in chunks: one chunk) completes, the first ends the gap since the
+ * event before, and the others none: they are gaps of 0, since that is how they came. */
 void lw_shot_plan_note_gaps(lw_shot_plan *p, lw_quantile *gaps);
 void lw_shot_plan_free(lw_shot_plan *p);
 

@@ -186,9 +186,11 @@ static void start_timer(lw_upstream *u, uint64_t now) {
 static char *lateness(const lw_upstream *u, uint64_t now) {
   const lw_upstream_timeouts *t = &u->timeouts;
   uint64_t waited = now - u->started_ms;
-  if (t->total_ms && waited >= t->total_ms) return lw_fault_total(t->total_ms);
   if (u->phase == CONNECTING && t->connect_ms && waited >= t->connect_ms) {
     return lw_fault_connect(t->connect_ms);
+  }
+  if (t->total_ms && waited >= t->total_ms) {
+    return u->phase == CONNECTING ? lw_fault_connect(t->total_ms) : lw_fault_total(t->total_ms);
   }
   if (u->phase < RECEIVING) return lw_fault_first_byte(t->first_byte_ms);
   return lw_fault_idle(t->idle_ms, u->received);

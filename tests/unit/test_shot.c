@@ -307,9 +307,9 @@ static void no_connection(void **state) {
   int listener = listen_full(&port, fillers);
   snprintf(url, sizeof url, "http://%s:%d/", host, port);
   lw_shot_plan_set_timeouts(t.plan, &(lw_upstream_timeouts){.connect_ms = 60});
-  expect(fire_at(url), LW_SHOT_CONNECT, "");
+  expect(fire_at(url), LW_SHOT_CONNECT, "did not connect within 60 ms");
   lw_shot_plan_set_timeouts(t.plan, &(lw_upstream_timeouts){.total_ms = 60});
-  expect(fire_at(url), LW_SHOT_CONNECT, "");
+  expect(fire_at(url), LW_SHOT_CONNECT, "did not connect within 60 ms");
   close(listener);
   for (int i = 0; i < 4; i++) close(fillers[i]);
   finish();
