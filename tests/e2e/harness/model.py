@@ -11,12 +11,16 @@ import select
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 
 from .http import parse_fields, request_body_reader, take_head
 from .ports import reserve_port
 from .timing import PATIENCE, PROMPT, QUIET, wait_until
+
+
+NONE = "00000000"  # bytes in a queue of /proc/net/tcp
 
 
 class Dropped(Exception):
@@ -107,6 +111,21 @@ class Exchange:
     def answer_json(self, value, status=200):
         return self.answer(status, json.dumps(value).encode())
 
+    def taken(self):
+        """Waits until the other program has read all that was sent, so that what follows is another
+        piece to it. Over TCP on this machine."""
+        sock = self.connection.socket
+        ours, theirs = in_proc(sock.getsockname()), in_proc(sock.getpeername())
+
+        def is_read():
+            queues = {row[:2]: row[3].split(":") for row in sockets()}
+            unsent, _ = queues.get((ours, theirs), (NONE, NONE))
+            _, unread = queues.get((theirs, ours), (NONE, NONE))
+            return unsent == unread == NONE
+
+        wait_until(is_read, f"what was sent of {self} to be read")
+        return self
+
     def done(self):
         """The answer is complete; the connection waits for the next request."""
         self.answered.set()
@@ -160,6 +179,18 @@ class Exchange:
         assert not self.dropped.wait(
             QUIET if seconds is None else seconds
         ), f"the call to {self.target} was dropped"
+
+
+def sockets():
+    """(local, remote, state, unsent:unread) of each TCP socket of this machine, as the kernel has it."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        return [tuple(row.split()[1:5]) for row in table.readlines()[1:]]
+
+
+def in_proc(address):
+    """An IPv4 address as it stands there."""
+    number = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    return f"{number:08X}:{address[1]:04X}"
 
 
 def chunk_of(data):
@@ -455,14 +486,9 @@ class Blackhole:
 
     def attempts(self):
         """Sockets of this machine that are trying to connect to the port, but for our fillers."""
-        wanted = f"0100007F:{self.port:04X}"
-        count = 0
-        with open("/proc/net/tcp", encoding="ascii") as table:
-            for row in table.readlines()[1:]:
-                columns = row.split()
-                if columns[2] == wanted and columns[3] == "02":  # SYN_SENT
-                    count += 1
-        return count - 1  # the filler that timed out still tries
+        wanted = in_proc(("127.0.0.1", self.port))
+        trying = [row for row in sockets() if row[1] == wanted and row[2] == "02"]  # SYN_SENT
+        return len(trying) - 1  # the filler that timed out still tries
 
     def stop(self):
         for sock in [*self.fillers, self.listener]:
