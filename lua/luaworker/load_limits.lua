@@ -5,8 +5,8 @@ local base = require "luaworker.base"
 local json = require "luaworker.json"
 
 local limits = {
-  TIME_MOST_S = 1000 * 3600,
-  RATE_MOST = 1e6, RATE_LEAST = 1 / (1000 * 3600), -- requests a second
+  TIME_MOST_S = 168 * 3600, -- a week; the result has an entry for each second
+  RATE_MOST = 1e6, RATE_LEAST = 1 / (168 * 3600), -- requests a second
 }
 
 local units = { ms = 1e-3, s = 1, m = 60, h = 3600, us = 1e-6, [""] = 1 }

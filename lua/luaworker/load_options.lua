@@ -70,7 +70,7 @@ local function read_time(given, name, least)
   elseif seconds < (least or 0.001) then
     fail("%s is too short: %s", flag_of(name), text)
   elseif seconds > limits.TIME_MOST_S then
-    fail("%s is too long: %s, at most 1000h", flag_of(name), cli.quote(text))
+    fail("%s is too long: %s, at most 168h", flag_of(name), cli.quote(text))
   end
   return seconds
 end
@@ -113,7 +113,7 @@ local function check_open_loop(s)
   elseif not s.stages and not s.rps then
     fail "how many requests a second? -rps R, --stages, or --concurrency N for a closed loop"
   elseif s.rps and s.rps < limits.RATE_LEAST then
-    fail("-rps must be above 0%s", s.rps > 0 and ", at least one in 1000h" or "")
+    fail("-rps must be above 0%s", s.rps > 0 and ", at least one in 168h" or "")
   elseif not (s.n or s.duration_s or s.stages) then
     fail "how many? -n N, --duration or --stages"
   end

@@ -228,7 +228,9 @@ function Recorder:result()
     outcomes = self.outcomes, latency = {}, histograms = {}, curves = {},
     throughput = totals(self, seconds), workers = sorted_workers(self, seconds),
     timeline = self.timeline, errors = self.error_list,
-    reached = { sent = self.sent, ended = self.ended, seconds = self.last_end, retries = self.retries },
+    reached = {
+      sent = self.sent, ended = self.ended, seconds = self.last_end, retries = self.retries,
+    },
   }
   for name, one in pairs(self.latency) do
     if one:count() > 0 then result.latency[name] = one:summary() end

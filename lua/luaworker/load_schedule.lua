@@ -50,7 +50,7 @@ local function parse_stage(text)
   if not (seconds and from and to) or seconds <= 0 or from < 0 then
     return nil, "expected DURATION:RATE or DURATION:FROM-TO, got "
   elseif seconds > limits.TIME_MOST_S or math.max(from, to) > limits.RATE_MOST then
-    return nil, ("at most 1000h and %d a second, got "):format(limits.RATE_MOST)
+    return nil, ("at most 168h and %d a second, got "):format(limits.RATE_MOST)
   end
   return { seconds = seconds, from = from, to = to }
 end
@@ -64,7 +64,7 @@ function schedule.parse_stages(text)
     if not stage then return nil, wrong .. base.quote(part) end
     stages[#stages + 1], total = stage, total + stage.seconds
   end
-  if total > limits.TIME_MOST_S then return nil, "more than 1000h in all" end
+  if total > limits.TIME_MOST_S then return nil, "more than 168h in all" end
   return stages
 end
 
