@@ -12,10 +12,12 @@ import time
 import pytest
 
 from harness.autoscaler import Router
+from harness.client import Client
 from harness.load import BARE, ENVELOPED, LoadTester
+from harness.message import request
 from harness.model import FakeModel, answers, raw, refused_url, says, streams
 from harness.ports import as_options, dev_ports, reserve_port
-from harness.timing import SLOW, wait_until
+from harness.timing import PATIENCE, SLOW
 from harness.tls import Authority
 from harness.worker import ROOT, Program, run
 
@@ -92,7 +94,7 @@ def test_while_no_worker_is_free_the_route_is_polled(routed, router, model):
     assert [b["request_idx"] for b in router.asked] == [0, 1, 1], "it keeps its place"
     assert result["outcomes"] == {"ok": 1}
     assert result["latency"]["route"]["min"] >= 2 and result["latency"]["ttft"]["min"] >= 2
-    assert result["latency"]["service"]["max"] < 2 * SLOW
+    assert result["latency"]["e2e"]["max"] - result["latency"]["service"]["max"] >= 2
     assert any(second["waiting"] for second in result["timeline"])
 
 
@@ -204,8 +206,9 @@ def test_requests_go_to_all_workers_and_each_is_shown(routed, router, model):
 
 def test_workers_that_can_take_work_over_time(routed, router):
     router.workers = ["Ready", "loading", "idle", "error"]
-    result = routed("--duration 1200ms -rps 5")
-    assert {second["workers_eligible"] for second in result["timeline"]} == {2}
+    result = routed("--duration 3s -rps 5")
+    told = [second.get("workers_eligible") for second in result["timeline"]]
+    assert told[-1] == 2 and set(told) <= {2, None}, "none was told at first"
     router.workers = None
     result = routed(FEW)
     assert "workers_eligible" not in result["timeline"][-1], "nobody tells"
@@ -299,8 +302,8 @@ def test_call_and_private_roots(tester, router, tls_worker, authority):
 
 
 class SessionWorker(FakeModel):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, port=0):
+        super().__init__(port)
         self.opened, self.ended = [], []
         self.on("/session/create", self.create).on("/session/end", self.end)
         self.on("/generate", self.generate)
@@ -350,12 +353,19 @@ def test_a_session_that_has_ended_is_followed_by_another(routed, router, session
 
 
 def test_a_session_whose_worker_dies(routed, router, session_worker):
-    dying = SessionWorker()
+    dying = SessionWorker(reserve_port())
+
+    def last_words(exchange):
+        exchange.read_body()
+        dying.stop_listening()
+        exchange.answer(200, b"{}", [("Connection", "close")]).close()
+
     router.say(dying.url, session_worker.url)
-    dying.on("/generate", lambda e: (e.read_body(), e.answer_json({}), dying.stop()))
-    result = routed("-n 6 -rps 10 --session")
+    dying.on("/generate", last_words)
+    result = routed("-n 6 -rps 10 --session --max-concurrency 1")
     assert result["outcomes"] == {"ok": 6} and result["reached"]["retries"] >= 1
     assert len(session_worker.opened) == 1 and session_worker.ended
+    dying.stop()
 
 
 def test_a_session_that_is_refused(tester, router, model):
@@ -406,6 +416,24 @@ def test_call_of_a_bare_worker(tmp_path, router, model):
     script = LoadTester(tmp_path, BARE).script
     ended = run("call", script, "/generate", "--autoscaler", router.url)
     assert ended.returncode == 0 and set(model.last().json()) == {"prompt"}, ended
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--cloud",), "the cloud wants an API key"),
+        (("--cloud", "--autoscaler", "http://x", "-k", "1"), "one of --cloud and --autoscaler"),
+        (("--autoscaler", "nonsense"), "--autoscaler: expected an http://"),
+        (("--autoscaler", ""), "--autoscaler needs a value"),
+        (("-k", "a\nb"), "the API key has a byte in it"),
+        (("--insecure", "--ca", "x"), "without --ca"),
+        (("--stream", "--stream"), "--stream was given twice"),
+    ],
+)
+def test_call_with_wrong_flags(tester, flags, words):
+    none = {"API_KEY": None, "VAST_API_KEY": None}
+    ended = run("call", tester.script, "/generate", *flags, environment=none)
+    assert ended.returncode == 2 and words in ended.stderr and not ended.stdout, ended
 
 
 def test_call_of_what_the_script_refuses(tester, router, model):
@@ -492,22 +520,35 @@ def test_the_example_client(dev):
 def test_a_worker_that_comes_later(tmp_path, start, model):
     """The load test begins with no worker there; its requests wait for the first one."""
     scaler = Program("run", "@autoscaler", "--port", "0", "--endpoint", "endpoint")
+    between, replies = FakeModel(), []
+
+    def pass_on(exchange):
+        client = Client(int(url.rsplit(":", 1)[1]))
+        client.send(request("POST", exchange.target, exchange.read_body()))
+        reply = client.read_response()
+        client.close()
+        replies.append(reply.body)
+        exchange.answer(reply.status, reply.body)
+
+    between.on("/route/", pass_on).on("/get_endpoint_workers/", pass_on)
     try:
         url = scaler.wait_line("http://").split()[-1]
         model.on("/generate", says({"response": "hi"}))
         results = []
         tester = LoadTester(tmp_path, ENVELOPED)
         test = threading.Thread(
-            target=lambda: results.append(tester.result("--autoscaler", url, "-n 4 -rps 10"))
+            target=lambda: results.append(tester.result("--autoscaler", between.url, "-n 4 -rps 10"))
         )
         test.start()
-        time.sleep(0.7)
+        assert between.wait_seen(1, "/route/")[0].answered.wait(PATIENCE)
+        assert not any(b'"url"' in reply for reply in replies)
         environment = {"REPORT_ADDR": url, "CONTAINER_ID": "7"}
         worker = start(ENVELOPED, environment=environment, unsecured=False)
         test.join(60 * SLOW)
         assert results[0]["outcomes"] == {"ok": 4}
-        assert results[0]["latency"]["route"]["max"] >= 0.6
+        assert results[0]["latency"]["route"]["max"] >= 1, "one poll at least was in vain"
         assert results[0]["workers"][0]["url"] == f"http://127.0.0.1:{worker.port}"
         worker.wait_counters(success=4)
     finally:
+        between.stop()
         scaler.kill()
