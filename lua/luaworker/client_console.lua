@@ -2,6 +2,7 @@
 -- What a client asks the cloud before it begins: the endpoint's own key for an account's key, and
 -- the root certificate that workers' certificates are signed with. Called by `luaworker call` and
 -- load tests.
+local address = require "luaworker.address"
 local base = require "luaworker.base"
 local file = require "luaworker.file"
 local http = require "luaworker.http"
@@ -29,6 +30,22 @@ local function get(settings, path)
     return nil, ("%s answered %d: %s"):format(settings.console, response.status, plain(text))
   end
   return text
+end
+
+--- What is wrong with what was asked for, in one sentence; nil: nothing. urls: by their flags.
+function console.mistake(settings, urls)
+  local wrong
+  for flag, url in pairs(urls) do
+    address.base_url(url, flag, function(_, text) wrong = wrong or flag .. ": " .. text end)
+  end
+  if wrong then return wrong end
+  if settings.insecure and settings.ca then
+    return "--insecure looks at no certificate: without --ca"
+  elseif not settings.key and settings.console then
+    return "the cloud wants an API key: -k KEY, or VAST_API_KEY in the environment"
+  elseif settings.key and settings.key:find "[%c\128-\255]" then
+    return "the API key has a byte in it that no key has, a line's end perhaps"
+  end
 end
 
 --- The key from the environment, where none was given.

@@ -10,15 +10,22 @@ local live = {}
 local seconds, number = text.seconds, text.number
 local BAR, PLAIN_EVERY_S = 30, 5
 
+-- How long the flags say that the sending lasts; nil: nobody knows, or -n may cut stages short.
+local function planned_seconds(s)
+  local total = schedule.seconds(s)
+  if not s.n then return total end
+  return s.rps and math.min(total or math.huge, s.n / s.rps) or nil
+end
+
 --- How far: 0 to 1, and the seconds that are left, nil when nobody knows.
 local function progress(run)
-  local s = run.settings
+  local s, planned = run.settings, planned_seconds(run.settings)
   local by_count = s.n and run.begun / s.n or 0
   local total = schedule.seconds(s)
   local by_time = total and run.elapsed / total or 0
   local share = math.min(math.max(by_count, by_time), 1)
-  if share <= 0 then return 0 end
-  return share, run.elapsed / share * (1 - share)
+  if planned and run.elapsed < planned then return share, planned - run.elapsed end
+  return share, share > 0 and run.elapsed / share * (1 - share) or nil
 end
 
 local function bar(share)
@@ -56,10 +63,10 @@ end
 local function state_text(run, share, left)
   local in_flight = number(run.recorder.in_flight)
   if run.stopping then
-    return ("stopped: %s still run (Ctrl-C again ends at once)"):format(in_flight)
+    return ("stopped: %s still running (Ctrl-C again ends at once)"):format(in_flight)
   end
   local state = left and share < 1 and text.clock(left) .. " left"
-    or share >= 1 and in_flight .. " still run" or ""
+    or share >= 1 and in_flight .. " still running" or ""
   return run.phase and state .. " (" .. run.phase .. ")" or state
 end
 

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The command line of load tests: flags to settings. What is wrong is said in a sentence and ends
 -- the program with 2. Called by load.lua.
-local address = require "luaworker.address"
 local cli = require "luaworker.cli"
 local client_payloads = require "luaworker.client_payloads"
 local console = require "luaworker.client_console"
@@ -119,10 +118,6 @@ local function check_open_loop(s)
   end
 end
 
-local function check_url(name, url)
-  address.base_url(url, flag_of(name), function(flag, wrong) fail("%s: %s", flag, wrong) end)
-end
-
 local function check_target(s, given)
   local named = 0
   for _, name in ipairs { "direct", "local", "autoscaler" } do
@@ -134,15 +129,12 @@ local function check_target(s, given)
       fail("%s needs an autoscaler, not --direct", flag_of(name))
     end
   end
+  local urls = {}
   for _, name in ipairs { "direct", "compare", "autoscaler", "console" } do
-    if given[name] then check_url(name, given[name]) end
+    urls[flag_of(name)] = given[name]
   end
-  if given.insecure and given.ca then fail "--insecure looks at no certificate: without --ca" end
-  if not s.key and s.console then
-    fail "the autoscaler wants an API key: -k KEY, or VAST_API_KEY in the environment"
-  elseif s.key and s.key:find "[%c\128-\255]" then
-    fail "the API key has a byte in it that no key has, a line's end perhaps"
-  end
+  local wrong = console.mistake(s, urls)
+  if wrong then fail("%s", wrong) end
 end
 
 local function set_target(s, given)

@@ -10,15 +10,17 @@ local failure = require "luaworker.failure"
 local http = require "luaworker.http"
 
 local WAIT_FOR_WORKER_S = 60
+local AUTOSCALER = "http://127.0.0.1:8081"
 
 local options = cli.parse(arg, {
   usage = "luaworker call",
+  strict = true,
   about = "Asks an autoscaler for a worker, as clients do, sends it one request and prints\n"
     .. "the answer as it comes. Ends with 0 when that is a 2xx.",
   operands = { "SCRIPT", "ROUTE" },
   { "json", "PAYLOAD", "the payload, or @FILE (default: the script's sample for that route)" },
   { "stream", nil, 'ask for a stream: "stream": true in the payload' },
-  { "autoscaler", "URL", "whom to ask for a worker", default = "http://127.0.0.1:8081" },
+  { "autoscaler", "URL", "whom to ask for a worker (default: " .. AUTOSCALER .. ")" },
   { "cloud", nil, "ask " .. console.AUTOSCALER .. ", with an account's key" },
   { "console", "URL", "where an account's key is exchanged for the endpoint's" },
   { "endpoint", "NAME", "the endpoint's name (default: the script's file name)", alias = "e" },
@@ -52,18 +54,23 @@ end
 local function read_target()
   local target = {
     production = options.cloud, insecure = options.insecure, ca = options.ca,
-    url = options.cloud and console.AUTOSCALER or options.autoscaler:gsub("/+$", ""),
+    url = options.cloud and console.AUTOSCALER or options.autoscaler or AUTOSCALER,
     console = options.console or options.cloud and console.URL or nil,
-    key = options.key or console.key_of_environment() or "local",
+    key = options.key or console.key_of_environment(),
     endpoint = options.endpoint or client_payloads.endpoint_of(script),
   }
-  cli.check(console.set_trust(target))
-  target.key = cli.check(console.endpoint_key(target))
+  local wrong = options.cloud and options.autoscaler and "one of --cloud and --autoscaler"
+    or console.mistake(target, { ["--autoscaler"] = target.url, ["--console"] = target.console })
+  if wrong then cli.fail(2, "%s", wrong) end
+  target.url = target.url:gsub("/+$", "")
+  target.console = target.console and target.console:gsub("/+$", "")
+  target.key = target.key or "local"
   return target
 end
 
-local function get_route(cost)
-  local target = read_target()
+local function get_route(target, cost)
+  cli.check(console.set_trust(target))
+  target.key = cli.check(console.endpoint_key(target))
   local said
   local asker = client_route.new(target.url, target.key, target.endpoint)
   local deadline = base.C.lw_api_now() + WAIT_FOR_WORKER_S
@@ -100,8 +107,9 @@ local function print_answer(response)
   fail("the answer broke off: %s", tostring(err))
 end
 
+local target = read_target()
 local payload, is_bare = choose_payload()
-local route, text = get_route(payload.workload)
+local route, text = get_route(target, payload.workload)
 local body = is_bare and payload.json or client_route.envelope(text, payload.json)
 local response = post_to_worker(route.url, body)
 print_answer(response)
