@@ -88,7 +88,7 @@ def test_large_bodies_both_ways(worker, model):
 
 def test_keep_alive_and_its_end(start_tls, model):
     model.on("/generate", echo)
-    worker = start_tls(options=["--idle-timeout", "1"])
+    worker = start_tls(options=["--idle-timeout", "3"])
     client = worker.connect()
     for n in range(30):
         client.send(post("/generate", {"n": n}))
@@ -500,14 +500,16 @@ def test_a_bad_renewal_keeps_the_old(worker, authority, pair, first_pair, kind):
 
 
 def test_a_pair_put_in_two_steps_is_no_error(worker, authority, pair):
+    """Within a second. (This program may stand still for longer in between.)"""
+    longest = 0
     for _ in range(3):
-        fresh = authority.issue()
+        fresh, begun = authority.issue(), time.monotonic()
         pair.put_key(fresh[1])
         time.sleep(0.1)
         pair.put_certificate(fresh[0])
+        longest = max(longest, time.monotonic() - begun)
         wait_served(worker, subject_of(fresh))
-    if SLOW == 1:
-        assert not errors(worker)
+    assert longest >= 1 or not errors(worker), errors(worker)
 
 
 def test_a_renewal_by_a_symlink(start, authority, tmp_path, first_pair):

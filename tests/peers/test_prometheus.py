@@ -47,7 +47,7 @@ class Prometheus:
         config.write_text(
             json.dumps(
                 {
-                    "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
                     "scrape_configs": [
                         {"job_name": "luaworker", "static_configs": [{"targets": [target]}]}
                     ],
@@ -82,6 +82,19 @@ class Prometheus:
             for one in found
         }
 
+    def wait(self, text, condition):
+        """Until the samples are such. (A scrape that took too long leaves none until the next.)"""
+        seen = []
+
+        def reached():
+            seen[:] = [self.query(text)]
+            return seen[0] is not None and condition(seen[0])
+
+        try:
+            wait_until(reached, text, PATIENCE * 3)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the last: {seen}") from None
+
     def stop(self):
         self.process.terminate()
         self.process.wait()
@@ -90,20 +103,21 @@ class Prometheus:
 def test_prometheus_scrapes_what_happened(busy_worker, tmp_path):
     server = Prometheus(tmp_path, f"127.0.0.1:{busy_worker.internal_port}")
     try:
-        wait_until(
-            lambda: (server.query("up") or {}).get(()) == 1, "a good scrape", PATIENCE * 3
-        )
-        by_route = server.query("sum by (route, outcome) (luaworker_requests_total)")
+        server.wait("up", lambda seen: seen.get(()) == 1)
         generate = (("outcome", "success"), ("route", "POST /generate"))
         serial = (("outcome", "error"), ("route", "POST /serial"))
-        assert by_route[generate] == 3 and by_route[serial] == 1
-        assert server.query("luaworker_ready") == {(): 1}
-        text = "histogram_quantile(0.9, sum by (le) (luaworker_time_to_first_byte_seconds_bucket))"
-        assert 0 < server.query(text)[()] < 60
+        server.wait(
+            "sum by (route, outcome) (luaworker_requests_total)",
+            lambda seen: seen.get(generate) == 3 and seen.get(serial) == 1,
+        )
+        server.wait("luaworker_ready", lambda seen: seen == {(): 1})
+        server.wait(
+            "histogram_quantile(0.9, sum by (le) (luaworker_time_to_first_byte_seconds_bucket))",
+            lambda seen: 0 < seen.get((), 0) < 60,
+        )
         busy_worker.post("/generate")
-        wait_until(
-            lambda: server.query('sum(luaworker_requests_total{route="POST /generate"})') == {(): 4},
-            "the fourth request",
+        server.wait(
+            'sum(luaworker_requests_total{route="POST /generate"})', lambda seen: seen == {(): 4}
         )
     finally:
         server.stop()
