@@ -35,7 +35,9 @@ local function get_route(cost)
       headers = { Authorization = "Bearer " .. options.key },
       json = ask,
     }))
-    if response.status ~= 200 then cli.fail(1, "%s", response:body()) end
+    if response.status ~= 200 then
+      cli.fail(1, "the autoscaler answered %d: %s", response.status, response:body())
+    end
     local route = response:json() -- url, cost, endpoint, reqnum, request_idx, signature
     if route.url then return route end
     ask.request_idx = route.request_idx -- keeps our place

@@ -168,4 +168,7 @@
 ---@field insecure? boolean certificates are not checked
 ---@field ca? string a file of PEM certificates to check with, besides the system's
 ---@field slo? string what a good request is: `"ttft:200ms,itl:50ms,e2e:2s"`
----@field threshold? string[] what a good run is: `{ "ttft.p95<200ms" }`
+---@field threshold? string | string[] what a good run is: `{ "ttft.p95<200ms" }`
+---@field json? string writes the result into this file
+---@field csv? string writes one line for each request into this file
+---@field html? string writes a report to look at into this file
