@@ -35,6 +35,7 @@ enum {
 
 static const char *const child_names[CHILDREN] = {"the model stand-in", "the autoscaler",
                                                   "the worker"};
+static const char *const port_options[CHILDREN] = {"model-port", "autoscaler-port", "port"};
 
 static struct {
   const char *script, *log_level, *rate, *auth_scheme;
@@ -144,9 +145,7 @@ static bool start_children(const char *first_scheme) {
     if (i == MODEL && !dev.has_stand_in) continue;
     if (!port_answers(dev.ports[i])) continue;
     fprintf(stderr, "luaworker dev: port %s is in use; choose another with --%s\n", ports[i],
-            i == MODEL        ? "model-port"
-            : i == AUTOSCALER ? "autoscaler-port"
-                              : "port");
+            port_options[i]);
     return false;
   }
   snprintf(log, sizeof log, "%s/model.log", dev.directory);
@@ -256,6 +255,16 @@ static int supervise(const sigset_t *signals) {
   }
 }
 
+static void check_ports(void) {
+  for (int i = dev.has_stand_in ? MODEL : AUTOSCALER; i < CHILDREN; i++) {
+    for (int k = i + 1; k < CHILDREN; k++) {
+      if (dev.ports[i] != dev.ports[k]) continue;
+      lw_usage_error("dev", "--%s and --%s are both %" PRId64, port_options[i], port_options[k],
+                     dev.ports[i]);
+    }
+  }
+}
+
 static void name_endpoint(void) {
   const char *base = strrchr(dev.script, '/');
   snprintf(dev.endpoint, sizeof dev.endpoint, "%s", base ? base + 1 : dev.script);
@@ -324,6 +333,7 @@ int lw_dev_main(int argc, char **argv) {
   snprintf(stand_in, sizeof stand_in, "http://127.0.0.1:%" PRId64, dev.ports[MODEL]);
   dev.has_stand_in = dev.model_url == NULL;
   if (dev.has_stand_in) dev.model_url = stand_in;
+  check_ports();
   name_endpoint();
   find_self();
   make_directory();

@@ -536,6 +536,12 @@ def test_dev_beside_a_model_server_of_ones_own(programs, script, model):
     dev.stop()
 
 
+def test_dev_needs_three_ports(script):
+    """One that two of them share seems to be there as soon as the first of the two is."""
+    ended = run("dev", script(ELSEWHERE), "--port", "9", "--model-port", "9")
+    assert ended.returncode == 2 and "--model-port and --port are both 9" in ended.stderr, ended
+
+
 def test_dev_ends_all_when_one_cannot_start(script):
     ports = dev_ports()
     ended = run("dev", script("return 5"), *as_options(ports))
