@@ -21,7 +21,7 @@
 
 enum {
   MOST_CONNECTIONS = 64,
-  PATIENCE_MS = 20000
+  PATIENCE_MS = 60000
 };
 
 typedef enum afterwards {
