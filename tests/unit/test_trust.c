@@ -90,10 +90,35 @@ static void words(void **state) {
          "has a certificate that is not accepted: certificate revoked");
 }
 
+static void expect_file(const char *path_of_it, const char *text) {
+  char read[64] = "";
+  FILE *in = fopen(path_of_it, "r");
+  assert_non_null(in);
+  assert_int_equal(fread(read, 1, sizeof read - 1, in), strlen(text));
+  fclose(in);
+  assert_string_equal(read, text);
+}
+
+static void files_without_a_name(void **state) {
+  (void)state;
+  char *first = lw_trust_file_of(LW_SPAN("one"));
+  expect_file(first, "one");
+  expect_file(first, "one"); /* as often as one likes */
+  char *second = lw_trust_file_of(LW_SPAN(""));
+  expect_file(second, "");
+  char target[64] = "";
+  assert_true(readlink(second, target, sizeof target - 1) > 0);
+  assert_non_null(strstr(target, "(deleted)"));
+  assert_int_not_equal(access(first, F_OK), 0);
+  free(first);
+  free(second);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(files),
       cmocka_unit_test(words),
+      cmocka_unit_test(files_without_a_name),
   };
   return cmocka_run_group_tests_name("trust", tests, NULL, NULL);
 }
