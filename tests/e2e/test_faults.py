@@ -174,7 +174,7 @@ def test_slow_connections_do_not_matter(start, model):
     their deadline."""
     model.on("/generate", says({"ok": 1}))
     count = 5000
-    worker = start(backend(READY), options=["--header-timeout", str(20 * SLOW)])
+    worker = start(backend(READY), options=["--header-timeout", str(60 * SLOW)])
     connections = open_many(worker.port, count)
     try:
         worker.wait_counters(connections=count)
