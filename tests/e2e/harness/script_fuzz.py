@@ -34,10 +34,12 @@ def route_of(choose, number, acts):
     if kind < 0.3:
         return f'worker.get("/get{number}", worker.forward("/stream", {{ total = 1 }}))'
     fields = [f"allow_parallel_requests = {str(choose.random() < 0.7).lower()}"]
-    fields.append(f'endpoint = "{choose.choice(PATHS)}"')
     hooks = [name for name in HOOKS if choose.random() < 0.4]
-    if choose.random() < 0.25:
-        hooks = [name for name in hooks if name != "generate_client_response"] + ["remote"]
+    of_model = [f'endpoint = "{choose.choice(PATHS)}"', f"total = {choose.choice([0.2, 1, 2])}"]
+    if choose.random() < 0.25:  # in place of the model: with what is only for that, it is refused
+        hooks = [name for name in hooks if not name.startswith("generate_")] + ["remote"]
+        of_model = of_model if choose.random() < 0.05 else []
+    fields += of_model
     fields += [f'{name} = monkey.hook("{name}", {acts})' for name in hooks]
     if choose.random() < 0.4:
         fields.append(f"payload = classes[{choose.randint(1, len(CLASSES))}]")
@@ -45,7 +47,6 @@ def route_of(choose, number, acts):
         fields.append(f"max_queue_time = {choose.choice([0, 0.01, 10])}")
     if choose.random() < 0.2:
         fields.append('on_disconnect = "drain"')
-    fields.append(f"total = {choose.choice([0.2, 1, 2])}")
     return f'worker.post("/post{number}", {{ {", ".join(fields)} }})'
 
 
