@@ -22,7 +22,8 @@ local answer = {}
 local Answer = {}
 
 -- The call behind an answer, for one more use of it. It is in a table of its own, { call or false,
--- over = why it is gone, task, serial }, so that a script's copies of an answer end with it.
+-- over = why it is gone, task, serial }, so that a script's copies of an answer end with it; of the
+-- model's answer to a request that is the task's `handles`.
 local function call_of(self, level)
   local box = type(self) == "table" and rawget(self, "_call")
   local call = box and box.call
@@ -46,12 +47,17 @@ local function broke_off(self, call, code)
   error(text, 0)
 end
 
+local function look_for_head(call) -- alone: see base.lua
+  local code = C.lw_api_call_head(call)
+  return code
+end
+
 --- Waits for the call's head: LW_OK or why there is none.
 function answer.await_head(call)
-  local code = C.lw_api_call_head(call)
+  local code = look_for_head(call)
   while code == AGAIN do
     wait()
-    code = C.lw_api_call_head(call)
+    code = look_for_head(call)
   end
   return code
 end
@@ -85,24 +91,26 @@ local answer_meta = {
   end,
 }
 
---- The model's answer to the running request, in task.model_answer. C closes the call with the
---- request.
+--- The model's answer to the running request. C closes the call with the request.
 function answer.of_request(task, call)
-  local box = { call = call, task = task }
-  local self = setmetatable({
+  task.handles.call = call
+  return setmetatable({
     status = C.lw_api_call_status(call),
-    _call = box, _own = true, _of_model = true,
+    _call = task.handles, _own = true, _of_model = true,
     _streamed = false, _gathered = false, _ended = false, -- spares each look a call of __index
   }, answer_meta)
-  task.model_answer = box
-  return self
 end
 
 local last_serial = 0
+local weak = { __mode = "v" }
 
 --- The answer of a call that the script made. It is closed when it was read to its end, when it is
---- garbage, or with its task, whichever is first. of_model: its failures are the model's.
+--- garbage, or with its task, whichever is first. of_model: its failures are the model's. The task
+--- keeps in open_calls which of them C still has, in `answers`, weakly, their tables.
 function answer.of_call(task, call, of_model)
+  if not task.open_calls then
+    task.open_calls, task.answers = {}, setmetatable({}, weak)
+  end
   last_serial = last_serial + 1
   local serial, open = last_serial, task.open_calls
   open[serial] = true
@@ -175,17 +183,15 @@ end
 
 --- The body as JSON: ordinary tables. Raises when it is not JSON.
 function Answer:json()
-  local doc
-  if self._body then
-    doc = C.lw_api_doc_parse(self._body, #self._body)
-  elseif self._own then -- no copy of the text in Lua
+  local doc, is_json
+  if self._own and not self._body then -- no copy of the text in Lua
     gather(self)
-    doc = C.lw_api_doc_parse(span.p, span.n)
+    doc, is_json = json.parse(span.p, span.n)
   else
     local body = self:body()
-    doc = C.lw_api_doc_parse(body, #body)
+    doc, is_json = json.parse(body, #body)
   end
-  if C.lw_api_doc_error(doc) ~= nil then not_json(self, doc) end
+  if not is_json then not_json(self, doc) end
   return json.from_doc(doc, 0, true)
 end
 
@@ -259,21 +265,12 @@ function answer.pass_on(r, self)
   return C.lw_api_response_forward(r, let_go(self._call, "this answer was passed on"))
 end
 
---- What a task keeps of its answers. `answers` is weak; open_calls names those that C still has.
-function answer.equip(task)
-  task.answers = setmetatable({}, { __mode = "v" })
-  task.open_calls = {}
-end
-
 --- At the end of a task: its answers stop working. C closes the calls.
 function answer.retire(task)
-  local own = task.model_answer
-  if own then
-    if own.call then let_go(own, "the request has ended") end
-    task.model_answer = nil
-  end
+  local own = task.handles
+  if own and own.call then let_go(own, "the request has ended") end
   local open, answers = task.open_calls, task.answers
-  if next(open) == nil then return end
+  if not open or next(open) == nil then return end
   for serial in pairs(open) do
     local box = answers[serial]
     if box and box.call then let_go(box, "its task has ended") end

@@ -12,9 +12,15 @@ local model = require "luaworker.model"
 local payload = require "luaworker.payload"
 local response = require "luaworker.response"
 
+local function count(text) -- alone: see base.lua
+  local tokens = base.C.lw_api_count_tokens(text, #text)
+  return tokens
+end
+
 local function count_tokens(text)
   base.expect_string(text, "count_tokens")
-  return base.C.lw_api_count_tokens(text, #text)
+  local tokens = count(text)
+  return tokens
 end
 
 local readers = {}

@@ -107,12 +107,22 @@ end
 -- The containers around the one being filled, and how far each is.
 local tables, table_forms, stops, counts = {}, {}, {}, {}
 
--- The value of the node `root`. One loop instead of recursion: the compiler likes it better. The
--- root counts as the only item of an array. The second result: do lazy members refer to doc?
-local function read(doc, root, keep_lazy)
-  local nodes, text = C.lw_api_doc_nodes(doc), C.lw_api_doc_text(doc)
+-- Calls of C alone: see base.lua.
+local function release(doc)
+  C.lw_api_doc_unref(doc)
+end
+
+local function look_at(doc, root)
+  local nodes = C.lw_api_doc_nodes(doc)
+  return nodes, C.lw_api_doc_text(doc), nodes[0].length, nodes[root].next
+end
+
+-- The value of the node `root`, which ends at `stop`. One loop instead of recursion: the compiler
+-- likes it better. The root counts as the only item of an array. The second result: do lazy members
+-- refer to doc?
+local function read(doc, nodes, text, root, stop, keep_lazy)
   local i, depth, held = root, 0, false
-  local t, form, stop, n = {}, false, nodes[root].next, 0
+  local t, form, n = {}, false, 0
   while true do
     while i == stop do
       if depth == 0 then return t[1], held end
@@ -154,13 +164,13 @@ local held_bytes = 0
 --- collected (or all read). The collector does not see how large such a text is, so every 64 MB of
 --- them run a full collection.
 function json.from_doc(doc, root, keep_lazy)
-  local bytes = C.lw_api_doc_nodes(doc)[0].length
+  local nodes, text, bytes, stop = look_at(doc, root)
   local is_long = bytes > STOPPED_BYTES
   if is_long then ffi.gc(doc, C.lw_api_doc_unref) end
-  local value, held = read(doc, root, keep_lazy)
+  local value, held = read(doc, nodes, text, root, stop, keep_lazy)
   if not held then
     if is_long then ffi.gc(doc, nil) end
-    C.lw_api_doc_unref(doc)
+    release(doc)
     return value
   end
   held_bytes = held_bytes + bytes
@@ -171,13 +181,18 @@ function json.from_doc(doc, root, keep_lazy)
   return value
 end
 
+--- A document of the n bytes at p, and whether it is JSON.
+function json.parse(p, n)
+  local doc = C.lw_api_doc_parse(p, n)
+  return doc, C.lw_api_doc_error(doc) == nil
+end
+
 --- The value of the n bytes at p, or nil and "message at byte N" (the first byte is 1).
 function json.decode_span(p, n)
-  local doc = C.lw_api_doc_parse(p, n)
-  local message = C.lw_api_doc_error(doc)
-  if message == nil then return json.from_doc(doc, 0, false) end
+  local doc, is_json = json.parse(p, n)
+  if is_json then return json.from_doc(doc, 0, false) end
   local place = C.lw_api_doc_error_offset(doc) + 1
-  local text = string.format("%s at byte %d", ffi_string(message), place)
+  local text = string.format("%s at byte %d", ffi_string(C.lw_api_doc_error(doc)), place)
   C.lw_api_doc_unref(doc)
   return nil, text
 end

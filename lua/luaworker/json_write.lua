@@ -22,6 +22,10 @@ local sink, sink_bytes
 local LONG = 64 * 1024
 local SINK_MOST = 512 * 1024 * 1024 -- what is in C, no limit of the script's memory counts
 
+local function add_to_model(r, p, n) -- alone: see base.lua
+  C.lw_api_request_add_model_body(r, p, n)
+end
+
 local function put_long(buf, p, n)
   if not sink then return buf:putcdata(p, n) end
   local so_far, length = buf:ref()
@@ -253,7 +257,7 @@ function write.encode_for_model(r, value)
   write_value(scratch, value, 0)
   sink = nil
   local p, n = scratch:ref()
-  C.lw_api_request_add_model_body(r, p, n)
+  add_to_model(r, p, n)
 end
 
 --- value as JSON text; raises as encode_to does.

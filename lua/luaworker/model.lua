@@ -20,9 +20,14 @@ function model.set_url(url)
   model.url = url:find "^unix:[^:]*$" and url .. ":" or url
 end
 
+local function open_call(r) -- alone: see base.lua
+  local call = C.lw_api_request_call(r)
+  return call
+end
+
 --- The model's answer to the running request; raises a failure when there is none.
 function model.answer_to_request(task, r)
-  local call = C.lw_api_request_call(r)
+  local call = open_call(r)
   local code = answer.await_head(call)
   if code == OK then return answer.of_request(task, call) end
   await.check_cancel(code)

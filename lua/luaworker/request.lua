@@ -11,12 +11,12 @@ local request = {}
 
 local Request = {}
 
--- The handle is in a table of its own: copies of a request end with it.
+-- The handle is in a table of the task's: copies of a request end with it.
 local function handle_of(self)
-  local box = type(self) == "table" and rawget(self, "_request")
-  if not box then error("expected a request, got " .. base.show(self), 4) end
-  if not box.request then error("the request has ended", 4) end
-  return box.request
+  local handles = type(self) == "table" and rawget(self, "_handles")
+  if not handles then error("expected a request, got " .. base.show(self), 4) end
+  if not handles.request then error("the request has ended", 4) end
+  return handles.request
 end
 
 local function read_text(self, what)
@@ -72,11 +72,15 @@ end
 
 local root = ffi.new "uint32_t[1]"
 
+local function payload_of(r) -- alone: see base.lua
+  return C.lw_api_request_doc(r, root), root[0]
+end
+
 --- The payload decoded, for a route with payload hooks; long strings stay in C until they are read.
 function request.decode_payload(r)
-  local doc = C.lw_api_request_doc(r, root)
+  local doc, at = payload_of(r)
   if doc == nil then error("this request has no payload", 0) end
-  return json.from_doc(doc, root[0], true)
+  return json.from_doc(doc, at, true)
 end
 
 --- The payload as the client sent it, decoded (routes with a signed envelope), else nil.
@@ -128,22 +132,9 @@ local request_meta = {
   end,
 }
 
---- The running request as the author sees it, one object for each task.
+--- The running request as the author sees it.
 function request.of(task)
-  local self = task.request_object
-  if not self then
-    local box = { request = task.request }
-    self = setmetatable({ _request = box }, request_meta)
-    task.request_object, task.request_box = self, box
-  end
-  return self
-end
-
-function request.retire(task)
-  local box = task.request_box
-  if not box then return end
-  box.request = false
-  task.request_object, task.request_box = nil, nil
+  return setmetatable({ _handles = task.handles }, request_meta)
 end
 
 return request

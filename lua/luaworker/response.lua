@@ -104,12 +104,13 @@ function Dropped:write() end   -- luacheck: ignore 212
 function Dropped:finish() end  -- luacheck: ignore 212
 
 local function request_of(self)
-  local box = type(self) == "table" and getmetatable(self) == Stream and rawget(self, "_stream")
-  if not box then error("expected a stream, got " .. base.show(self), 3) end
-  local task = box.task
-  if not task or not task.request then error("the request has ended", 3) end
-  if task ~= current() then error("this stream belongs to another task", 3) end
-  return task.request
+  local is_stream = type(self) == "table" and getmetatable(self) == Stream
+  local handles = is_stream and rawget(self, "_handles")
+  if not handles then error("expected a stream, got " .. base.show(self), 3) end
+  local r = handles.request
+  if not r then error("the request has ended", 3) end
+  if handles.task ~= current() then error("this stream belongs to another task", 3) end
+  return r
 end
 
 --- worker.stream { status = 200, headers, content_type }: the head is sent with the first write.
@@ -127,9 +128,9 @@ function response.stream(opts)
   local self = setmetatable({
     status = opts.status or 200, headers = opts.headers,
     content_type = opts.content_type or "application/octet-stream",
-    _stream = { task = task }, _begun = false, _finished = false,
+    _handles = task.handles, _begun = false, _finished = false,
   }, Stream)
-  task.stream, task.stream_box = self, self._stream
+  task.stream = self
   return self
 end
 
@@ -164,33 +165,31 @@ function Stream:finish()
   check(C.lw_api_response_finish(r), "the answer can't be finished")
 end
 
-function response.retire(task)
-  local box = task.stream_box
-  if not box then return end
-  box.task = nil
-  task.stream, task.stream_box = nil, nil
-end
-
 local scratch = buffer.new()
+
+local function send_whole(r, p, n) -- alone: see base.lua
+  local code = C.lw_api_response_end(r, p, n)
+  return code
+end
 
 local function send_response(r, self)
   local value = self.value
   if value == nil then
     local body = self.body
     start(r, self, self.content_type or (self._has_default_type and PLAIN_TEXT))
-    return check(C.lw_api_response_end(r, body, #body), "the answer can't be sent")
+    return check(send_whole(r, body, #body), "the answer can't be sent")
   end
   scratch:reset()
   json.encode_to(scratch, value)
   start(r, self, self.content_type)
   local p, n = scratch:ref()
-  check(C.lw_api_response_end(r, p, n), "the answer can't be sent")
+  check(send_whole(r, p, n), "the answer can't be sent")
 end
 
 local function send_text(r, body)
   check(C.lw_api_response_start(r, 200), "the answer can't begin")
   put_header(r, "Content-Type", PLAIN_TEXT)
-  check(C.lw_api_response_end(r, body, #body), "the answer can't be sent")
+  check(send_whole(r, body, #body), "the answer can't be sent")
 end
 
 -- `return worker.model.get(path)` of a model that did not answer.

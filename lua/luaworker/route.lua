@@ -78,7 +78,6 @@ local function read_payload(task, entry, r)
   end
   if failure.is_invalid(payload) then return route.refuse(r, payload) end
   if payload == nil then error("returned no payload", 0) end
-  if entry.remote then task.payload = payload end -- others need it no longer than until admission
   return payload
 end
 
@@ -89,7 +88,13 @@ local function give_way(r)
   if span.n > BIG_PAYLOAD then await.sleep(0) end
 end
 
---- Reads, counts and admits. False when the request has been answered already.
+local function ask_admission(r, workload) -- alone: see base.lua
+  local code = C.lw_api_request_admit(r, workload)
+  return code
+end
+
+--- Reads, counts and admits. False when the request has been answered already; true, and for
+--- `remote` the payload, which others need no longer.
 local function prepare(task, entry, r)
   give_way(r)
   local payload = read_payload(task, entry, r)
@@ -106,33 +111,31 @@ local function prepare(task, entry, r)
     set_model_body(r, entry.generate_payload_json(payload))
     give_way(r)
   end
-  local code = C.lw_api_request_admit(r, workload)
+  local code = ask_admission(r, workload)
   while code == AGAIN do
     wait()
-    code = C.lw_api_request_admit(r, workload)
+    code = ask_admission(r, workload)
   end
   if code == BUSY then return false end
   await.check_cancel(code)
   if code ~= OK then error("admission: " .. base.code_name(code), 0) end
-  task.admitted = true
-  return true
+  return true, entry.remote and payload
 end
 
-local function run_remote(task, entry)
+local function run_remote(task, entry, payload)
   task.hook = "remote"
-  local value, err = entry.remote(task.payload, request.of(task))
+  local value, err = entry.remote(payload, request.of(task))
   if value == nil and err ~= nil then error(err, 0) end
   response.answer(task, response.from_remote(value))
 end
 
 --- A signed envelope: payload hooks if there are any, the model, the response hook if there is one.
 function route.work(task, entry, r)
-  if entry.has_payload_hook then
-    if not prepare(task, entry, r) then return end
-  else
-    task.admitted = true
-  end
-  if entry.remote then return run_remote(task, entry) end
+  local is_admitted, payload = true, nil
+  if entry.has_payload_hook then is_admitted, payload = prepare(task, entry, r) end
+  if not is_admitted then return end
+  task.admitted = true
+  if entry.remote then return run_remote(task, entry, payload) end
   local respond = entry.generate_client_response
   if not respond then return C.lw_api_request_forward(r) end
   local model_response = model.answer_to_request(task, r)
@@ -177,12 +180,12 @@ end
 
 --- At the end of a task: nothing of its request can be reached from Lua any more.
 function route.retire(task)
-  request.retire(task)
-  response.retire(task)
   answer.retire(task)
-  task.request, task.payload, task.hook, task.model_error = nil, nil, nil, nil
-  task.entry, task.origin = nil, nil
-  task.admitted = false
+  if task.handles then task.handles.request = false end
+  task.request, task.handles, task.entry = false, false, false
+  task.hook, task.admitted, task.stream = false, false, false
+  if task.origin then task.origin = nil end
+  if task.model_error then task.model_error = nil end
 end
 
 return route

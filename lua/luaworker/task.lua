@@ -3,7 +3,6 @@
 -- takes in a script. A coroutine does one job, says so by yielding true, and is given the next.
 local base = require "luaworker.base"
 local await = require "luaworker.await"
-local answer = require "luaworker.answer"
 local check = require "luaworker.check"
 local failure = require "luaworker.failure"
 local job = require "luaworker.job"
@@ -20,7 +19,7 @@ local main_chunk -- run: the program
 
 local function run_request(me, r, number)
   local entry = route.entries[number]
-  me.request, me.entry = r, entry
+  me.request, me.entry, me.handles = r, entry, { task = me, request = r, call = false }
   local ok, caught = xpcall(entry.walk, catch, me, entry, r)
   if not ok then route.fail(me, entry, r, failure.settle(caught)) end
 end
@@ -34,19 +33,38 @@ local function run_program()
   C.lw_api_exit(1)
 end
 
+local function next_job() -- alone: see base.lua
+  return C.lw_api_task_request(), C.lw_api_task_job()
+end
+
 local function run_job(me)
-  local r = C.lw_api_task_request()
-  local number = C.lw_api_task_job()
+  local r, number = next_job()
   if r ~= nil then return run_request(me, r, number) end
   if number == 0 then return run_program() end
   job.run(number)
 end
 
+-- What is known of a task. Of eight fields, which most get by with, to keep a stream's memory low.
+local function new_task()
+  return {
+    thread = coroutine.running(),
+    request = false, -- C's handle of the request that it answers
+    handles = false, -- { task, request, call }: the script's objects of this request go through it
+    entry = false,   -- the request's route, and the hook that runs
+    hook = false,
+    admitted = false,
+    stream = false,  -- which the script answers with
+    -- origin: whose failures are told, of who started it
+    -- open_calls, answers: its own to servers (answer.lua)
+    -- model_error, model_unreachable: of its last call to the model
+    -- drops_stream: it measures (benchmark.lua)
+  }
+end
+
 --- The body of every coroutine. Never returns.
 function task.main()
-  local me = { thread = coroutine.running() }
+  local me = new_task()
   await.hold(me.thread)
-  answer.equip(me)
   while true do
     await.set_current(me)
     local ok, err = pcall(run_job, me)

@@ -6,11 +6,14 @@
 
 /* A token is counted for each started
  *
- *   8 letters of a word      a capital weighs 2; a letter of two bytes (é, Cyrillic, Greek, Arabic)
- * 3; an Indic or Thai one 4. A capital or an apostrophe after another kind begins a new word:
- * get|User|Name, don|'t 3 digits, 3 signs        of one run 1 wide sign              CJK, kana,
- * hangul, dashes, arrows (U+0080–00BF and U+2000–FFFF, roughly); 2 tokens for those above U+FFFF
- * (emoji) run of blanks from two   a single blank belongs to the word after it run of line ends
+ * - 8 letters of a word; a capital weighs 2; a letter of two bytes (é, Cyrillic, Greek, Arabic) 3;
+ *   an Indic or Thai one 4. A capital or an apostrophe after another kind begins a new word:
+ *   get|User|Name, don|'t
+ * - 3 digits, 3 signs of one run
+ * - wide sign: CJK, kana, hangul, dashes, arrows (U+0080–00BF and U+2000–FFFF, roughly); 2 tokens
+ *   for those above U+FFFF (emoji)
+ * - run of blanks from two; a single blank belongs to the word after it
+ * - run of line ends
  *
  * The rule of thumb that vendors publish for English is 1 token for 4 characters, or for 0.75
  * words. Here the text of the GPL comes to 4.3 characters and 0.69 words a token, with its lines
