@@ -85,10 +85,8 @@ function instance.module(owner, name)
 end
 
 --- For a test's own code in a coroutine of the kernel: the library's idea of the running task.
-function instance.equip(owner, me)
-  me.thread = coroutine.running()
-  instance.module(owner, "luaworker.answer").equip(me)
-  real_require("luaworker.await").set_current(me)
+function instance.become_task()
+  real_require("luaworker.await").set_current { thread = coroutine.running() }
 end
 
 return instance

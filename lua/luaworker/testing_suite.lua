@@ -152,9 +152,9 @@ local function run_all(owner, list)
   return true
 end
 
-local function body_of(owner, file_instance)
+local function body_of(owner)
   return function()
-    instance.equip(file_instance, {})
+    instance.become_task()
     if run_all(owner, chain(owner.group, "before_each")) then run_all(owner, { owner.f }) end
     run_all(owner, chain(owner.group, "after_each"))
   end
@@ -180,7 +180,7 @@ end
 --- The body of a task of a test's own: what it raises goes to on_error.
 function suite.body(f, on_error)
   return function()
-    instance.equip(kernel.instance, {})
+    instance.become_task()
     local ok, err = xpcall(f, caught)
     if not ok then on_error(err) end
   end
@@ -206,7 +206,7 @@ end
 
 --- Runs a test: its failures stand in test.failures, the reason of a skipped one in test.skip.
 function suite.run(test, file_instance, seconds)
-  suite.drive(test, file_instance, body_of(test, file_instance), seconds)
+  suite.drive(test, file_instance, body_of(test), seconds)
   suite.settle(test)
 end
 
@@ -215,7 +215,7 @@ function suite.load(file, file_instance, chunk, seconds)
   group = new_group()
   file.tests = group.tests
   suite.drive(file, file_instance, function()
-    instance.equip(file_instance, {})
+    instance.become_task()
     local ok, err = xpcall(chunk, caught)
     if not ok then note(file, err) end
   end, seconds)
