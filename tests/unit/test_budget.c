@@ -78,14 +78,15 @@ static void run(const char *bad) {
       "local worker = require 'luaworker'\n"
       "local sandbox = require 'luaworker.sandbox'\n"
       "local f = assert(sandbox.compile('bad.lua', [==[\n%s]==], 'serve'))\n"
-      "local fine\n"
+      "local begun, fine\n"
       "worker.spawn(function()\n"
+      "  begun = true\n"
       "  local ok, err = pcall(f)\n"
       "  if not ok then print(err) end\n"
       "  os.exit(ok and 9 or 8)\n"
       "end)\n"
       "worker.spawn(function() fine = #('x'):rep(1000) == 1000 and #{ 1, 2, {} } == 3 end)\n"
-      "while fine == nil do worker.sleep(0) end\n"
+      "while fine == nil or not begun do worker.sleep(0) end\n"
       "os.exit(fine and 5 or 6)",
       bad);
   if (lw_vm_load(vm, "test.lua", lw_span_of(text), &why) != LW_OK) fail_msg("%s", why);

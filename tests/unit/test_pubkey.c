@@ -208,7 +208,8 @@ static void it_asks_again_after_a_while(void **state) {
   lw_pubkey_start(first_url, auth, &events);
   TURN_UNTIL(one.asked == 1);
   turn_for(300);
-  assert_int_equal(one.asked, 1); /* not at once */
+  int asked = one.asked;
+  if (lw_now_ms() - begun < 1000) assert_int_equal(asked, 1); /* not at once */
   TURN_UNTIL(keys);
   assert_int_equal(one.asked, 3);
   assert_true(lw_now_ms() - begun >= 3000); /* 1 s, then 2 s */
@@ -217,7 +218,7 @@ static void it_asks_again_after_a_while(void **state) {
 
 static void a_key_that_does_not_come_is_an_error_until_it_does(void **state) {
   (void)state;
-  lw_pace_set(100);
+  lw_pace_set(10); /* 1.5 s for five, of the 6 that are given */
   says(&one, 404, "not here");
   lw_pubkey_start(first_url, auth, &events);
   TURN_UNTIL(failures);
