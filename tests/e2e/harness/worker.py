@@ -282,7 +282,7 @@ class Worker:
         self.process.send_signal(number)
 
     # -- looking inside --
-    def counters(self):
+    def counters(self, timeout=None):
         before = len(self.log.find("counters"))
         self.signal(signal.SIGUSR1)
 
@@ -290,7 +290,7 @@ class Worker:
             assert self.is_running(), f"it ended with {self.process.returncode}"
             return self.log.find("counters")[before:]
 
-        return wait_until(found, "counters after SIGUSR1")[0]
+        return wait_until(found, "counters after SIGUSR1", timeout)[0]
 
     def wait_counters(self, what=None, timeout=None, **wanted):
         """Waits until these counters have these values; returns all of them."""
@@ -298,7 +298,7 @@ class Worker:
 
         def reached():
             nonlocal seen
-            seen = self.counters()
+            seen = self.counters(max(timeout or 0, PATIENCE))
             return seen if all(seen.get(k) == v for k, v in wanted.items()) else None
 
         try:
