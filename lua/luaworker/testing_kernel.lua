@@ -220,9 +220,9 @@ end
 -- A test that computes for too long is stopped from within, by an error that no pcall of a script
 -- holds up. So is a script's task, as by runtime/script/budget.c; its test goes on.
 
-local function check_budget()
-  local task, most = kernel.current, kernel.hook_seconds
-  if not task or task.body or most == 0 then return end
+local function check_budget(task)
+  local most = kernel.hook_seconds
+  if task.body or most == 0 then return end
   local spent = processor_seconds() - task.since
   if spent < most or not place.is_author(3) and spent < 2 * most then return end
   task.since = processor_seconds() -- as long again for what unwinds
@@ -233,21 +233,22 @@ local function check_budget()
   error(task.stopped.text, 0)
 end
 
---- From now on for so many seconds of real time; nil: no limit.
+--- From now on for so many seconds of real time; nil: no limit. What runs the tests is not stopped.
 function kernel.set_limit(seconds)
   kernel.overtime = nil
   if not seconds then return debug.sethook() end
-  local last = real.lw_api_now() + seconds
+  local last, runner = real.lw_api_now() + seconds, coroutine.running()
   debug.sethook(function()
+    local task = coroutine.running() ~= runner and kernel.current
     if real.lw_api_now() < last then
-      check_budget()
+      if task then check_budget(task) end
       return
     end
     kernel.overtime = kernel.overtime or {
       is_error = true, text = ("ran for more than %g s: stopped"):format(seconds),
       places = kernel.owner and places_now(kernel.owner) or place.on_stack(),
     }
-    if kernel.current then error(await.EXIT, 0) end
+    if task then error(await.EXIT, 0) end
   end, "", 10000)
 end
 

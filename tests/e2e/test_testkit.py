@@ -369,6 +369,14 @@ def test_what_never_ends_is_stopped(tmp_path, path):
     assert "ok      next" in out
 
 
+def test_what_runs_the_tests_is_never_stopped(tmp_path):
+    """The limit may be noticed between two turns of a test that sleeps for ever."""
+    text = """local app = testing.load "worker.lua"
+    for n = 1, 60 do it("never " .. n, function() app:get("/sleeps") end) end"""
+    out = outcome(tmp_path, text, "--timeout", "0.05", script=LOOPS, code=1)
+    assert re.search(r"^0 passed, \d+ failed", out, re.MULTILINE), out
+
+
 HOOKS = backend("""worker.get("/loop", function()
       while true do pcall(error) end
     end),
