@@ -5,8 +5,10 @@
 #include "loop/conn.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
@@ -43,7 +45,7 @@ struct lw_conn {
   lw_grave grave;
   lw_timer read_timer, write_timer;
   uint64_t write_timeout_ms;
-  uint64_t confirmed, sent_mark;
+  uint64_t confirmed, taken_mark;
   size_t lingered;
   bool started, reading, gone, closing, lingering, shut;
   bool failed; /* the TLS session is broken; the peer may not have its alert yet */
@@ -172,9 +174,14 @@ void lw_conn_close(lw_conn *c, lw_close_how how) {
 
 /* -- writing -- */
 
-/* Bytes that the kernel has taken so far, those of a running uv_write counted exactly. */
-static uint64_t sent(lw_conn *c) {
-  return c->confirmed + c->writing - uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp);
+/* Bytes that the peer has taken so far: of those that the kernel took, it still holds some. It
+ * takes more only when a third of its buffer, often a megabyte, is free. */
+static uint64_t taken(lw_conn *c) {
+  uv_stream_t *stream = (uv_stream_t *)&c->tcp;
+  uv_os_fd_t fd = -1;
+  int held = 0;
+  if (uv_fileno((uv_handle_t *)stream, &fd) == 0) ioctl(fd, SIOCOUTQ, &held);
+  return c->confirmed + c->writing - uv_stream_get_write_queue_size(stream) - (uint64_t)held;
 }
 
 static void confirm(lw_conn *c, size_t n) {
@@ -244,7 +251,7 @@ static void flush_now(lw_conn *c) {
   if (lw_conn_pending(c) == 0) {
     lw_timer_stop(&c->write_timer);
   } else if (c->write_timeout_ms && !lw_timer_active(&c->write_timer)) {
-    c->sent_mark = sent(c);
+    c->taken_mark = taken(c);
     lw_timer_start(&c->write_timer, c->write_timeout_ms);
   }
   shut_when_flushed(c);
@@ -260,8 +267,9 @@ lw_buf *lw_conn_out(lw_conn *c) { return &c->out; }
 
 static void on_write_deadline(lw_timer *t) {
   lw_conn *c = LW_CONTAINER_OF(t, lw_conn, write_timer);
-  if (sent(c) > c->sent_mark) {
-    c->sent_mark = sent(c);
+  uint64_t now_taken = taken(c);
+  if (now_taken > c->taken_mark) {
+    c->taken_mark = now_taken;
     lw_timer_start(t, c->write_timeout_ms);
   } else if (c->lingering) {
     close_now(c, true);

@@ -341,6 +341,31 @@ static void a_slow_reader_is_no_dead_one(void **state) {
   assert_int_equal(server.gone, 0);
 }
 
+/* The kernel tells that there is room only when a third of its buffer is free. */
+static void a_reader_of_less_than_the_kernel_holds_is_no_dead_one(void **state) {
+  (void)state;
+  enum {
+    MUCH = 6000000,
+    SLOWLY_MS = 5000,
+    A_SECOND = 150000 /* bytes */
+  };
+  lw_conn_write_timeout(server.conn, 2000);
+  put_much(MUCH);
+  uint64_t begun = lw_now_ms(), last_ms = begun;
+  while (last_ms - begun < SLOWLY_MS) {
+    turn_for(10);
+    uint64_t now_ms = lw_now_ms();
+    peer_read(&client, (now_ms - last_ms) * A_SECOND / 1000);
+    last_ms = now_ms;
+  }
+  while (client.n < MUCH && !server.gone && lw_now_ms() - begun < PATIENCE_MS) {
+    turn_for(1);
+    peer_read(&client, MUCH);
+  }
+  assert_int_equal(client.n, MUCH);
+  assert_int_equal(server.gone, 0);
+}
+
 /* -- closing -- */
 
 static void close_now_drops_what_waits(void **state) {
@@ -515,6 +540,7 @@ int main(void) {
       TEST(the_read_deadline_fires_once_and_moves),
       TEST(the_write_deadline_ends_a_connection_that_takes_nothing),
       TEST(a_slow_reader_is_no_dead_one),
+      TEST(a_reader_of_less_than_the_kernel_holds_is_no_dead_one),
       TEST(close_now_drops_what_waits),
       TEST(close_reset_looks_broken_to_the_peer),
       TEST(lingering_sends_all_then_ends),
