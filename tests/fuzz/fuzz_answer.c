@@ -4,25 +4,10 @@
  * pieces all must come out as from the whole, and the events as those that are counted in the plain
  * way. A libFuzzer entry; with -DLW_FUZZ_MAIN a program of its own that mutates answers:
  * fuzz_answer [rounds [seed]]. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #include "wire/events.h"
 #include "wire/h1_frames.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
-
-#define CHECK(condition) \
-  if (!(condition)) lw_die("fuzz_answer: line %d: %s", __LINE__, #condition)
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(uint64_t below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return random_state % below;
-}
 
 typedef struct reading {
   lw_h1_answer answer;
@@ -215,9 +200,7 @@ static size_t insert(uint8_t *to, size_t n, const char *text) {
 }
 
 int main(int argc, char **argv) {
-  long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-  random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-  if (random_state == 0) random_state = 1;
+  long rounds = read_rounds(argc, argv);
   for (long i = 0; i < rounds; i++) {
     uint8_t text[MOST];
     size_t n = put(text, 0, heads[next_random(LW_ARRAY_SIZE(heads))]);

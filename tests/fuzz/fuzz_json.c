@@ -2,15 +2,9 @@
  * Any bytes into wire/json. What it takes is written out again, node by node, and must parse to the
  * same nodes; slices must nest. A libFuzzer entry; with -DLW_FUZZ_MAIN a program of its own that
  * mutates a built-in corpus: fuzz_json [rounds [seed]]. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #include "wire/json.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
-
-#define CHECK(condition) \
-  if (!(condition)) lw_die("fuzz_json: line %d: %s", __LINE__, #condition)
 
 typedef struct writer {
   const lw_json *json;
@@ -118,15 +112,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
 #ifdef LW_FUZZ_MAIN
 #define CORPUS_LIMIT 512
 
-static uint64_t random_state;
-
-static uint64_t next_random(uint64_t below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return random_state % below;
-}
-
 static const lw_span corpus[] = {
     LW_SPAN("{\"auth_data\":{\"cost\":\"1.5\",\"reqnum\":7},\"payload\":{\"a\":[1,2.5,-3e-2]}}"),
     LW_SPAN("[null,true,false,0,-0,1.0,1e5,18446744073709551615,-9223372036854775809,1e400]"),
@@ -171,9 +156,7 @@ static size_t mutate(char *text, size_t n) {
 }
 
 int main(int argc, char **argv) {
-  long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-  random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-  if (random_state == 0) random_state = 1;
+  long rounds = read_rounds(argc, argv);
   for (long i = 0; i < rounds; i++) {
     char text[CORPUS_LIMIT];
     lw_span seed = corpus[next_random(LW_ARRAY_SIZE(corpus))];

@@ -5,28 +5,13 @@
  * fuzz_markers [rounds [seed]]. */
 #include "worker/markers.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
-
-#define CHECK(condition) \
-  ((condition) ? (void)0 : lw_die("fuzz_markers:%d: not so: %s", __LINE__, #condition))
+#include "fuzz.h"
 
 enum {
   MOST = 12,       /* markers */
   BREAK = 0x1e,    /* in the log: here the line ends without a line feed */
   SEPARATOR = 0x1d /* between markers */
 };
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(uint64_t below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return random_state % below;
-}
 
 /* What was found, as text that can be compared. */
 typedef struct story {
@@ -144,9 +129,7 @@ static size_t make_text(uint8_t *to, size_t most, const char *letters, size_t le
 }
 
 int main(int argc, char **argv) {
-  long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-  random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-  if (random_state == 0) random_state = 1;
+  long rounds = read_rounds(argc, argv);
   static const char letters[] = "ababababcd\xff\r\n\n\0\x1e";
   for (long i = 0; i < rounds; i++) {
     uint8_t text[MOST * 600 + 5000];
